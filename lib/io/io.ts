@@ -1,0 +1,2 @@
+// The namespace `io`. Nothing is defined here.
+export { loadSafetensors, type SafetensorsFile, saveSafetensors } from './safetensors.ts';

@@ -1,0 +1,210 @@
+// Module: a tree of parts with parameters, found by looking at each module's own properties. Layer nn: it uses the
+// public tensor API only, and knows no concrete layer.
+import { ArgumentError } from '../errors.ts';
+import { noGrad } from '../autograd/tape.ts';
+import type { DType } from '../dtype.ts';
+import { keep, Tensor } from '../tensor.ts';
+import { Parameter } from './parameter.ts';
+
+/** Any module, whatever its inputs and output. */
+export type AnyModule = Module<unknown[], unknown>;
+
+/** Names and tensors, as `stateDict` returns them and `loadStateDict` and `io` take them. */
+export type StateDict = ReadonlyMap<string, Tensor>;
+
+type Hook = (inputs: unknown[], output: unknown) => unknown;
+type Slot = { name: string; value: unknown; replace(value: Tensor): void };
+
+/** Base class of everything with a `forward`. `Inputs` and `Output` are forward's; most modules map a tensor to a tensor. */
+export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output = Tensor> {
+  training = true;
+  readonly #hooks = new Set<Hook>();
+  /** Name of each buffer, and whether it belongs to the state dict. */
+  readonly #buffers = new Map<string, boolean>();
+
+  abstract forward(...inputs: Inputs): Output;
+
+  /** `forward`, then the forward hooks in the order of registration. */
+  call(...inputs: Inputs): Output {
+    let output = this.forward(...inputs);
+    for (const hook of this.#hooks) output = (hook(inputs, output) as Output | undefined) ?? output;
+    return output;
+  }
+
+  /** Calls `hook` after every `call`; what it returns, unless undefined, replaces the output. Returns how to remove it. */
+  registerForwardHook(hook: (inputs: Inputs, output: Output) => Output | undefined): () => void {
+    const entry: Hook = (inputs, output) => hook(inputs as Inputs, output as Output);
+    this.#hooks.add(entry);
+    return () => void this.#hooks.delete(entry);
+  }
+
+  /** Makes `tensor` the property `name`: part of the state (if persistent) and of `to`, but no parameter. */
+  registerBuffer(name: string, tensor: Tensor, { persistent = true } = {}): void {
+    this.#buffers.set(name, persistent);
+    Reflect.set(this, name, tensor);
+  }
+
+  /** Every parameter once, under its first name. */
+  *namedParameters(): Generator<[string, Parameter]> {
+    const seen = new Set<Tensor>();
+    for (const [prefix, module] of walk(this, 'once')) {
+      for (const { name, value } of slots(module)) {
+        if (!(value instanceof Parameter) || seen.has(value)) continue;
+        seen.add(value);
+        yield [join(prefix, name), value];
+      }
+    }
+  }
+
+  *parameters(): Generator<Parameter> {
+    for (const [, parameter] of this.namedParameters()) yield parameter;
+  }
+
+  /** This module and every one below it, once each, parents first, with dotted names; this module's name is ''. */
+  *namedModules(): Generator<[string, AnyModule]> {
+    yield* walk(this, 'once');
+  }
+
+  *modules(): Generator<AnyModule> {
+    for (const [, module] of walk(this, 'once')) yield module;
+  }
+
+  /** The modules directly below this one. */
+  *namedChildren(): Generator<[string, AnyModule]> {
+    yield* childrenOf(this);
+  }
+
+  *children(): Generator<AnyModule> {
+    for (const [, module] of childrenOf(this)) yield module;
+  }
+
+  train(mode = true): this {
+    return this.apply((module) => {
+      module.training = mode;
+    });
+  }
+
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Calls `fn` with this module and every one below it, parents first. */
+  apply(fn: (module: AnyModule) => void): this {
+    for (const module of this.modules()) fn(module);
+    return this;
+  }
+
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) parameter.grad = null;
+  }
+
+  /** Converts floating-point parameters and buffers. They become new tensors: build the optimizer after this. */
+  to(dtype: DType): this {
+    // A tensor with two names must stay one tensor.
+    const converted = new Map<Tensor, Tensor>();
+    for (const module of this.modules()) {
+      for (const { name, value, replace } of slots(module)) {
+        if (!isFloating(value) || value.dtype === dtype || !(value instanceof Parameter || module.#buffers.has(name))) continue;
+        let result = converted.get(value);
+        if (result === undefined) {
+          const data = noGrad(() => value.to(dtype));
+          result = keep(value instanceof Parameter ? new Parameter(data, { requiresGrad: value.requiresGrad }) : data);
+          converted.set(value, result);
+        }
+        replace(result);
+      }
+    }
+    return this;
+  }
+
+  /** Parameters and persistent buffers under every name they have. The tensors share memory with the module. */
+  stateDict(): Map<string, Tensor> {
+    const state = new Map<string, Tensor>();
+    for (const [name, tensor] of this.#state()) state.set(name, tensor.detach());
+    return state;
+  }
+
+  /**
+   * Copies `state` into parameters and buffers. Nothing is copied unless every shape and dtype agrees and, if `strict`,
+   * the names are exactly this module's.
+   */
+  loadStateDict(state: StateDict | Readonly<Record<string, Tensor>>, { strict = true } = {}): void {
+    const source = state instanceof Map ? (state as StateDict) : new Map(Object.entries(state));
+    const target = new Map(this.#state());
+    const missing = [...target.keys()].filter((name) => !source.has(name));
+    const unexpected = [...source.keys()].filter((name) => !target.has(name));
+    const pairs = [...target].flatMap(([name, to]) => (source.has(name) ? [{ name, to, from: source.get(name)! }] : []));
+    const mismatched = pairs.filter(({ to, from }) => layout(to) !== layout(from));
+
+    const faults = [
+      ...(strict ? [list('missing', missing), list('unexpected', unexpected)] : []),
+      list('mismatched', mismatched.map(({ name, to, from }) => `${name} (is ${layout(to)}, loading ${layout(from)})`)),
+    ].filter((fault) => fault !== '');
+    if (faults.length > 0) throw new ArgumentError(`loadStateDict: ${this.constructor.name}: ${faults.join('; ')}`);
+    noGrad(() => {
+      for (const { to, from } of pairs) to.copy_(from);
+    });
+  }
+
+  *#state(): Generator<[string, Tensor]> {
+    for (const [prefix, module] of walk(this, 'every-path')) {
+      for (const { name, value } of slots(module)) {
+        if (!(value instanceof Tensor)) continue;
+        if (value instanceof Parameter || module.#buffers.get(name)) yield [join(prefix, name), value];
+      }
+    }
+  }
+}
+
+/** The module's own properties in the order of assignment, and the elements of arrays among them as `name.0`, … */
+function* slots(module: AnyModule): Generator<Slot> {
+  for (const [name, value] of Object.entries(module)) {
+    if (!Array.isArray(value)) yield { name, value, replace: (next) => void Reflect.set(module, name, next) };
+    else for (const [i, element] of value.entries()) yield { name: `${name}.${i}`, value: element, replace: (next) => void (value[i] = next) };
+  }
+}
+
+function* childrenOf(module: AnyModule): Generator<[string, AnyModule]> {
+  for (const { name, value } of slots(module)) if (value instanceof Module) yield [name, value];
+}
+
+/**
+ * Depth first, parents first, with a stack of its own so that depth is no limit. A module within itself is entered once
+ * on any path; with 'once', once altogether.
+ */
+function* walk(root: AnyModule, visit: 'once' | 'every-path'): Generator<[string, AnyModule]> {
+  const entered = new Set([root]);
+  const path = [{ name: '', module: root, rest: childrenOf(root) }];
+  yield ['', root];
+  while (path.length > 0) {
+    const top = path[path.length - 1]!;
+    const next = top.rest.next();
+    if (next.done) {
+      path.pop();
+      if (visit === 'every-path') entered.delete(top.module);
+      continue;
+    }
+    const module = next.value[1];
+    if (entered.has(module)) continue;
+    entered.add(module);
+    const name = join(top.name, next.value[0]);
+    yield [name, module];
+    path.push({ name, module, rest: childrenOf(module) });
+  }
+}
+
+function join(prefix: string, name: string): string {
+  return prefix === '' ? name : `${prefix}.${name}`;
+}
+
+function isFloating(value: unknown): value is Tensor {
+  return value instanceof Tensor && /float/.test(value.dtype);
+}
+
+function layout(tensor: Tensor): string {
+  return `${tensor.dtype}[${tensor.shape.join(',')}]`;
+}
+
+function list(title: string, entries: readonly string[]): string {
+  return entries.length === 0 ? '' : `${title}: ${entries.join(', ')}`;
+}

@@ -1,0 +1,212 @@
+// How elementwise ops are made from a kernel row: `unary` and `binary` give the function, its in-place twin and its
+// rule of differentiation. The rows themselves stand in unary.ts and binary.ts.
+import { type Rule, recording } from '../autograd/tape.ts';
+import { current } from '../context.ts';
+import { BOOL } from '../dtype.ts';
+import { ArgumentError } from '../errors.ts';
+import { opcode } from '../native.ts';
+import { copy, type Input, map } from '../program/commands.ts';
+import { describe, sameShape } from '../shape.ts';
+import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
+import {
+  beforeInPlace,
+  checkKernel,
+  checkSameDtype,
+  finish,
+  finishInPlace,
+  finishPlain,
+  freshLike,
+  needsGrad,
+  overlaps,
+  resultShape,
+} from './op.ts';
+
+/** `logSigmoid` → `LogSigmoidBackward`. */
+const nodeName = (name: string): string => `${name[0]!.toUpperCase()}${name.slice(1)}Backward`;
+
+/** The value that an in-place op is about to overwrite, with its place in the graph. */
+function preserve(x: Tensor): Tensor {
+  const out = fresh(x.shape, x.code);
+  copy(out, x);
+  out.node = x.node;
+  return track(out);
+}
+
+// ---- one input ------------------------------------------------------------------------------------------------------
+export interface UnarySpec {
+  /** What the gradient reads; checked against the kernel's row. */
+  saves: 'x' | 'y' | 'none';
+  /**
+   * dy/dx in differentiable ops of the saved value: what a recorded backward pass (createGraph) multiplies with.
+   * Others run the row's fused pullback. Number: constant.
+   */
+  derivative: (saved: Tensor, p0: number, p1: number) => Tensor | number;
+}
+
+export interface UnaryOp {
+  (x: Tensor, p0?: number, p1?: number): Tensor;
+  /** The same, written into x. */
+  inPlace: (x: Tensor, p0?: number, p1?: number) => Tensor;
+}
+
+/**
+ * `unary(name, spec, kernel)`: an elementwise op of one tensor and up to two numbers; `kernel` is its row's name where
+ * it differs. `multiply` is the op mul, which the rows' file makes.
+ */
+export const unaryWith =
+  (multiply: (a: Tensor, b: Input2) => Tensor) =>
+  (name: string, spec: UnarySpec, kernel = name): UnaryOp =>
+    unary(multiply, name, spec, kernel);
+
+function unary(multiply: (a: Tensor, b: Input2) => Tensor, name: string, spec: UnarySpec, kernel: string): UnaryOp {
+  const op = opcode(kernel, spec.saves);
+  const pullback = opcode(`${kernel}Vjp`);
+  const rule: Rule<readonly [number, number]> = {
+    name: nodeName(name),
+    vjp: [
+      (g, [saved], [p0, p1]) => {
+        if (current().grad && (needsGrad(g) || (saved !== undefined && needsGrad(saved)))) {
+          return multiply(g, spec.derivative(saved ?? g, p0, p1));
+        }
+        const out = freshLike(g);
+        map(pullback, out, g, saved, undefined, p0, p1);
+        return finishPlain(out);
+      },
+    ],
+  };
+  const savedOf = (x: Tensor, y: Tensor): Tensor[] => (spec.saves === 'none' ? [] : [spec.saves === 'x' ? x : y]);
+
+  const run = (x: Tensor, p0 = 0, p1 = 0): Tensor => {
+    checkTensor(name, x);
+    checkKernel(name, op, x);
+    const out = freshLike(x);
+    map(op, out, x, undefined, undefined, p0, p1);
+    return finish(out, rule, [x], savedOf(x, out), [p0, p1] as const);
+  };
+  const inPlace = (x: Tensor, p0 = 0, p1 = 0): Tensor => {
+    beforeInPlace(`${name}_`, x, [], x.shape);
+    checkKernel(name, op, x);
+    const before = spec.saves === 'x' && recording([x]) ? preserve(x) : x;
+    map(op, x, x, undefined, undefined, p0, p1);
+    return finishInPlace(x, rule, [x], () => savedOf(before, x), [p0, p1] as const);
+  };
+  return Object.assign(run, { inPlace });
+}
+
+// ---- two inputs -------------------------------------------------------------------------------------------------------
+type Vjp = (g: Tensor, a: Input2, b: Input2, y: Tensor) => Tensor;
+/** A tensor, or a number in its place. */
+export type Input2 = Tensor | number;
+
+export interface BinarySpec {
+  /** The gradients of a and b from that of the result, in differentiable ops; at the result's shape. */
+  vjp: readonly [Vjp, Vjp];
+  /** Which of a, b, y each of them reads: `['b', 'a']` for mul. */
+  reads: readonly [string, string];
+}
+
+export interface BinaryOp {
+  (a: Input2, b: Input2): Tensor;
+  /** The same, written into a. */
+  inPlace: (a: Tensor, b: Input2) => Tensor;
+}
+
+interface Numbers {
+  a: number;
+  b: number;
+}
+const TENSORS: Numbers = { a: 0, b: 0 };
+
+/** The two operands of one dtype; a number takes the other's. @throws ArgumentError, DTypeError */
+function checkOperands(name: string, op: number, a: Input2, b: Input2): Tensor {
+  if (typeof a === 'number') {
+    if (typeof b === 'number') {
+      throw new ArgumentError(`${name}: both operands are numbers. Make one a tensor: tensor(${a}).`);
+    }
+    checkTensor(name, b, 'second operand');
+    checkKernel(name, op, b);
+    return b;
+  }
+  checkTensor(name, a, 'first operand');
+  if (typeof b !== 'number') {
+    checkTensor(name, b, 'second operand');
+    checkSameDtype(name, a, b);
+  }
+  checkKernel(name, op, a);
+  return a;
+}
+
+const shapeOf = (name: string, a: Input2, b: Input2): readonly number[] =>
+  typeof a === 'number' ? (b as Tensor).shape : typeof b === 'number' ? a.shape : resultShape(name, a, b);
+
+function output(name: string, a: Input2, b: Input2, like: Tensor, code: number): Tensor {
+  const shape = shapeOf(name, a, b);
+  return sameShape(shape, like.shape) ? freshLike(like, code) : fresh(shape, code);
+}
+
+/** An elementwise op of two tensors, broadcast, either of which may be a number. */
+export function binary(name: string, spec: BinarySpec): BinaryOp {
+  const op = opcode(name);
+  const [readsA, readsB] = spec.reads;
+  const rule: Rule<Numbers> = {
+    name: nodeName(name),
+    broadcasts: true,
+    vjp: [
+      (g, [a, b, y], n) => spec.vjp[0](g, a ?? n.a, b ?? n.b, y!),
+      (g, [a, b, y], n) => spec.vjp[1](g, a ?? n.a, b ?? n.b, y!),
+    ],
+  };
+  // Only what a needed gradient reads.
+  const savedOf = (a: Input2, b: Input2, y: Tensor): (Tensor | null)[] => {
+    const reads =
+      (typeof a !== 'number' && needsGrad(a) ? readsA : '') + (typeof b !== 'number' && needsGrad(b) ? readsB : '');
+    if (reads === '') return [];
+    return [
+      typeof a !== 'number' && reads.includes('a') ? a : null,
+      typeof b !== 'number' && reads.includes('b') ? b : null,
+      reads.includes('y') ? y : null,
+    ];
+  };
+  const inputs = (a: Input2, b: Input2): (Tensor | null)[] => [
+    typeof a === 'number' ? null : a,
+    typeof b === 'number' ? null : b,
+  ];
+  const numbers = (a: Input2, b: Input2): Numbers =>
+    typeof a === 'number' ? { a, b: 0 } : typeof b === 'number' ? { a: 0, b } : TENSORS;
+
+  const run = (a: Input2, b: Input2): Tensor => {
+    const like = checkOperands(name, op, a, b);
+    const out = output(name, a, b, like, like.code);
+    map(op, out, a, b);
+    return finish(out, rule, inputs(a, b), savedOf(a, b, out), numbers(a, b));
+  };
+  const inPlace = (a: Tensor, b: Input2): Tensor => {
+    checkTensor(`${name}_`, a);
+    checkOperands(`${name}_`, op, a, b);
+    beforeInPlace(`${name}_`, a, typeof b === 'number' ? [] : [b], shapeOf(`${name}_`, a, b));
+    const other = typeof b !== 'number' && overlaps(a, b) ? preserve(b) : b;
+    const tape = recording(inputs(a, b));
+    const before = tape && (readsA + readsB).includes('a') ? preserve(a) : a;
+    const saved = tape ? savedOf(before, b, a) : [];
+    map(op, a, a, other);
+    return finishInPlace(a, rule, inputs(a, b), () => saved, numbers(a, b));
+  };
+  return Object.assign(run, { inPlace });
+}
+
+/** A comparison: bool, never differentiated. */
+export function compare(name: string): (a: Input2, b: Input2) => Tensor {
+  const op = opcode(name);
+  return (a, b) => {
+    const like = checkOperands(name, op, a, b);
+    const out = output(name, a, b, like, BOOL);
+    map(op, out, a, b);
+    return finishPlain(out);
+  };
+}
+
+/** @throws ArgumentError unless value is a number (NaN and infinities are) */
+export function checkNumber(op: string, what: string, value: unknown): number {
+  if (typeof value !== 'number') throw new ArgumentError(`${op}: ${what} is ${describe(value)}. Expected a number.`);
+  return value;
+}

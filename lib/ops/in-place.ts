@@ -1,0 +1,71 @@
+// Ops that write into their first argument, and raise the version of its storage. Names end in `_`.
+import type { Rule } from '../autograd/tape.ts';
+import { ArgumentError, AutogradError } from '../errors.ts';
+import * as commands from '../program/commands.ts';
+import { isFloat } from '../dtype.ts';
+import { broadcastShapes, describe } from '../shape.ts';
+import { checkTensor, type Tensor } from '../tensor.ts';
+import { castLike } from './cast.ts';
+import { checkNumber } from './define.ts';
+import * as elementwise from './elementwise.ts';
+import { beforeInPlace, finishInPlace, overlaps } from './op.ts';
+
+export { clamp_, maskedFill_, pow_ } from './elementwise.ts';
+export { normal_, uniform_ } from './random.ts';
+
+export const add_ = elementwise.add.inPlace;
+export const sub_ = elementwise.sub.inPlace;
+export const mul_ = elementwise.mul.inPlace;
+export const div_ = elementwise.div.inPlace;
+
+type Parameterless = (x: Tensor) => Tensor;
+export const neg_: Parameterless = (x) => elementwise.neg.inPlace(x);
+export const abs_: Parameterless = (x) => elementwise.abs.inPlace(x);
+export const exp_: Parameterless = (x) => elementwise.exp.inPlace(x);
+export const log_: Parameterless = (x) => elementwise.log.inPlace(x);
+export const sqrt_: Parameterless = (x) => elementwise.sqrt.inPlace(x);
+export const square_: Parameterless = (x) => elementwise.square.inPlace(x);
+export const tanh_: Parameterless = (x) => elementwise.tanh.inPlace(x);
+export const sigmoid_: Parameterless = (x) => elementwise.sigmoid.inPlace(x);
+export const relu_: Parameterless = (x) => elementwise.relu.inPlace(x);
+
+// What was in x is gone, and with it x's gradient.
+const copyRule: Rule = { name: 'CopyBackwards', broadcasts: true, vjp: [() => null, (g) => g] };
+const fillRule: Rule = { name: 'FillBackward', vjp: [() => null] };
+
+/** Writes src, broadcast and converted, into x. Gradients flow to src. */
+export function copy_(x: Tensor, src: Tensor): Tensor {
+  checkTensor('copy_', x);
+  checkTensor('copy_', src, 'source');
+  beforeInPlace('copy_', x, [src], broadcastShapes('copy_', x.shape, src.shape));
+  const source = overlaps(x, src) ? castLike(src, src) : src;
+  commands.copy(x, source);
+  return finishInPlace(x, x.code === src.code ? copyRule : fillRule, x.code === src.code ? [x, src] : [x], () => [], null);
+}
+
+/** Writes v into every element of x. */
+export function fill_(x: Tensor, v: number): Tensor {
+  checkTensor('fill_', x);
+  checkNumber('fill_', 'the value', v);
+  beforeInPlace('fill_', x, [], x.shape);
+  commands.copy(x, v);
+  return finishInPlace(x, fillRule, [x], () => [], null);
+}
+export const zero_ = (x: Tensor): Tensor => fill_(x, 0);
+
+/**
+ * Makes a leaf require gradients, or not. torch.Tensor.requires_grad_
+ * @throws AutogradError for a tensor that ops computed, or of a dtype without gradients
+ */
+export function requiresGrad_(x: Tensor, flag = true): Tensor {
+  checkTensor('requiresGrad_', x);
+  if (typeof flag !== 'boolean') throw new ArgumentError(`requiresGrad_: ${describe(flag)}. Expected true or false.`);
+  if (!flag && x.node !== null) {
+    throw new AutogradError('requiresGrad_: only a leaf can stop requiring grad. Use detach() for a tensor without history.');
+  }
+  if (flag && !isFloat(x.code)) {
+    throw new AutogradError(`requiresGrad_: a ${x.dtype} tensor cannot require grad: only floating dtypes have gradients.`);
+  }
+  if (x.node === null) x.leafRequiresGrad = flag;
+  return x;
+}

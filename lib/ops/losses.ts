@@ -1,0 +1,215 @@
+// Losses, composed of differentiable ops. Input and target never broadcast against each other.
+import type { Rule } from '../autograd/tape.ts';
+import { I32 } from '../dtype.ts';
+import { ArgumentError, DTypeError, ShapeError } from '../errors.ts';
+import { checkDim, describe, sameShape, show } from '../shape.ts';
+import { checkTensor, type Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
+import { checkNumber } from './define.ts';
+import { abs, add, clamp, div, eq, exp, gt, le, log, log1p, logSigmoid, lt, mul, ne, neg, sqrt, square, sub, where } from './elementwise.ts';
+import { gather, indexSelect } from './indexing.ts';
+import { checkFloat, checkSameDtype, finish } from './op.ts';
+import { mean, sum } from './reduce.ts';
+import { logSoftmax } from './softmax.ts';
+import { detach, flatten, reshape, squeeze, unsqueeze } from './views.ts';
+
+export type Reduction = 'mean' | 'sum' | 'none';
+export interface LossOptions {
+  /** mean (default) over all elements, sum, or none: a loss for each element. */
+  reduction?: Reduction;
+}
+
+function reduce(op: string, losses: Tensor, reduction: Reduction = 'mean'): Tensor {
+  if (reduction === 'mean') return mean(losses);
+  if (reduction === 'sum') return sum(losses);
+  if (reduction === 'none') return losses;
+  throw new ArgumentError(`${op}: reduction is ${describe(reduction)}. Expected 'mean', 'sum' or 'none'.`);
+}
+
+/** @throws ShapeError, DTypeError unless both have one shape and one floating dtype */
+function checkPair(op: string, input: Tensor, target: Tensor): void {
+  checkTensor(op, input);
+  checkTensor(op, target, 'target');
+  if (!sameShape(input.shape, target.shape)) {
+    throw new ShapeError(
+      `${op}: input ${show(input.shape)} and target ${show(target.shape)} differ. A loss does not broadcast: reshape one.`,
+    );
+  }
+  checkSameDtype(op, input, target);
+  checkFloat(op, input);
+}
+
+// ---- regression -----------------------------------------------------------------------------------------------------------
+/** (input - target)². */
+export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+  checkPair('mseLoss', input, target);
+  return reduce('mseLoss', square(sub(input, target)), options.reduction);
+}
+
+/** |input - target|. */
+export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+  checkPair('l1Loss', input, target);
+  return reduce('l1Loss', abs(sub(input, target)), options.reduction);
+}
+
+/** Half the square of a difference below beta, over beta; the difference less beta / 2 above. */
+export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
+  checkPair('smoothL1Loss', input, target);
+  const beta = checkNumber('smoothL1Loss', 'beta', options.beta ?? 1);
+  if (!(beta >= 0)) throw new ArgumentError(`smoothL1Loss: beta is ${beta}. Expected a number >= 0.`);
+  if (beta === 0) return l1Loss(input, target, options);
+  const distance = abs(sub(input, target));
+  const losses = where(lt(distance, beta), mul(square(distance), 0.5 / beta), sub(distance, beta / 2));
+  return reduce('smoothL1Loss', losses, options.reduction);
+}
+
+/** Half the square of a difference up to delta; delta times the difference less delta / 2 above. */
+export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
+  checkPair('huberLoss', input, target);
+  const delta = checkNumber('huberLoss', 'delta', options.delta ?? 1);
+  if (!(delta > 0)) throw new ArgumentError(`huberLoss: delta is ${delta}. Expected a number > 0.`);
+  const distance = abs(sub(input, target));
+  const losses = where(le(distance, delta), mul(square(distance), 0.5), mul(sub(distance, delta / 2), delta));
+  return reduce('huberLoss', losses, options.reduction);
+}
+
+// ---- two classes ------------------------------------------------------------------------------------------------------------
+// log(0) counts as -100, and the gradient divides by at least 1e-12, as in PyTorch.
+const bceRule: Rule = {
+  name: 'BinaryCrossEntropyBackward',
+  vjp: [
+    (g, [p, t]) => mul(g, div(sub(p!, t!), clamp(mul(p!, sub(1, p!)), { min: 1e-12 }))),
+    (g, [p]) => mul(g, sub(log1p(neg(p!)), log(p!))),
+  ],
+};
+
+/** -(t log p + (1 - t) log(1 - p)) for probabilities p. p outside [0, 1] gives NaN. */
+export function binaryCrossEntropy(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+  checkPair('binaryCrossEntropy', input, target);
+  const [p, t] = [detach(input), detach(target)];
+  const value = neg(add(mul(t, clamp(log(p), { min: -100 })), mul(sub(1, t), clamp(log1p(neg(p)), { min: -100 }))));
+  return reduce('binaryCrossEntropy', finish(value, bceRule, [input, target], [input, target], null), options.reduction);
+}
+
+/** The same for logits, without overflow. */
+export function binaryCrossEntropyWithLogits(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
+  checkPair('binaryCrossEntropyWithLogits', input, target);
+  const losses = sub(mul(sub(1, target), input), logSigmoid(input));
+  return reduce('binaryCrossEntropyWithLogits', losses, options.reduction);
+}
+
+// ---- classes ------------------------------------------------------------------------------------------------------------------
+export interface ClassOptions extends LossOptions {
+  /** Targets of this class count for nothing. Default -100. */
+  ignoreIndex?: number;
+  /** A factor for each class. */
+  weight?: Tensor;
+}
+
+const classDim = (input: Tensor): number => (input.ndim === 1 ? 0 : 1);
+
+function checkClasses(op: string, input: Tensor, target: Tensor, weight: Tensor | undefined): void {
+  const dim = classDim(input);
+  const expected = input.shape.filter((_, d) => d !== dim);
+  if (input.ndim === 0 || !sameShape(target.shape, expected)) {
+    throw new ShapeError(
+      `${op}: input ${show(input.shape)} and target ${show(target.shape)} do not fit. ` +
+        `Expected one class index per row: a target of shape ${show(expected)}.`,
+    );
+  }
+  if (weight && !sameShape(weight.shape, [input.shape[dim]!])) {
+    throw new ShapeError(`${op}: the weight has shape ${show(weight.shape)}. Expected [${input.shape[dim]}], one per class.`);
+  }
+}
+
+/** The factor of each target: its class's weight, 0 where it is ignored. */
+function targetWeights(input: Tensor, target: Tensor, safe: Tensor, ignore: number, weight: Tensor | undefined): Tensor {
+  const counted = cast(ne(target, ignore), input.code);
+  return weight ? mul(reshape(indexSelect(weight, 0, flatten(safe)), target.shape), counted) : counted;
+}
+
+/** Sums of losses, or their mean with the given factors' sum as the divisor. */
+function reduceWeighted(op: string, losses: Tensor, factors: Tensor, reduction: Reduction | undefined): Tensor {
+  return reduction === undefined || reduction === 'mean' ? div(sum(losses), sum(factors)) : reduce(op, losses, reduction);
+}
+
+/**
+ * Minus the log-probability of each target class (int32). input: log-probabilities (classes), (n, classes) or
+ * (n, classes, …). The mean divides by the factors of the targets that count. torch.nn.functional.nll_loss
+ */
+export function nllLoss(input: Tensor, target: Tensor, options: ClassOptions = {}): Tensor {
+  return nll('nllLoss', input, target, options, 0);
+}
+
+function nll(op: string, logs: Tensor, target: Tensor, options: ClassOptions, smoothing: number): Tensor {
+  checkTensor(op, logs);
+  checkTensor(op, target, 'target');
+  checkFloat(op, logs);
+  if (target.code !== I32) throw new DTypeError(`${op}: the target is ${target.dtype}. Class indices are int32.`);
+  const { ignoreIndex = -100, weight, reduction } = options;
+  checkClasses(op, logs, target, weight);
+  const dim = classDim(logs);
+  const safe = where(eq(target, ignoreIndex), 0, target);
+  const factors = targetWeights(logs, target, safe, ignoreIndex, weight);
+  const picked = neg(mul(squeeze(gather(logs, dim, unsqueeze(safe, dim)), dim), factors));
+  if (smoothing === 0) return reduceWeighted(op, picked, factors, reduction);
+  // Every class takes an equal share of the smoothing, weighted as itself.
+  const classes = logs.shape[dim]!;
+  const columns = weight ? mul(logs, reshape(weight, [classes, ...new Array<number>(logs.ndim - 1 - dim).fill(1)])) : logs;
+  const counted = cast(ne(target, ignoreIndex), logs.code);
+  const spread = neg(mul(sum(columns, dim), counted));
+  const losses = add(mul(picked, 1 - smoothing), mul(spread, smoothing / classes));
+  return reduceWeighted(op, losses, factors, reduction);
+}
+
+export interface CrossEntropyOptions extends ClassOptions {
+  /** The share of each target that goes to all classes alike, in [0, 1]. */
+  labelSmoothing?: number;
+}
+
+/**
+ * The negative log-likelihood of softmax(input): for class indices (int32) as nllLoss, or for probabilities of
+ * input's shape, whose mean is over rows. torch.nn.functional.cross_entropy
+ */
+export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  checkTensor('crossEntropy', input);
+  checkTensor('crossEntropy', target, 'target');
+  checkFloat('crossEntropy', input);
+  const { labelSmoothing = 0, reduction, weight } = options;
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
+    throw new ArgumentError(`crossEntropy: labelSmoothing is ${describe(labelSmoothing)}. Expected a number in [0, 1].`);
+  }
+  const dim = checkDim('crossEntropy', classDim(input), input.ndim);
+  if (target.code === I32) {
+    checkClasses('crossEntropy', input, target, weight);
+    return nll('crossEntropy', logSoftmax(input, dim), target, options, labelSmoothing);
+  }
+  checkPair('crossEntropy', input, target);
+  const classes = input.shape[dim]!;
+  const wanted = labelSmoothing > 0 ? add(mul(target, 1 - labelSmoothing), labelSmoothing / classes) : target;
+  const logs = logSoftmax(input, dim);
+  const weighted = weight ? mul(logs, reshape(weight, [classes, ...new Array<number>(input.ndim - 1 - dim).fill(1)])) : logs;
+  return reduce('crossEntropy', neg(sum(mul(weighted, wanted), dim)), reduction);
+}
+
+// ---- distributions and angles -----------------------------------------------------------------------------------------------
+/**
+ * target · (log target - input) for log-probabilities `input` and probabilities `target` (or their logarithms, with
+ * logTarget); 0 where the target is 0. The mean divides by all elements.
+ */
+export function klDiv(input: Tensor, target: Tensor, options: LossOptions & { logTarget?: boolean } = {}): Tensor {
+  checkPair('klDiv', input, target);
+  if (options.logTarget) return reduce('klDiv', mul(exp(target), sub(target, input)), options.reduction);
+  const positive = gt(target, 0);
+  const entropy = where(positive, mul(target, log(where(positive, target, 1))), 0);
+  return reduce('klDiv', sub(entropy, mul(target, input)), options.reduction);
+}
+
+/** The cosine of the angle between a and b along dim; lengths below eps count as eps. */
+export function cosineSimilarity(a: Tensor, b: Tensor, options: { dim?: number; eps?: number } = {}): Tensor {
+  checkPair('cosineSimilarity', a, b);
+  const dim = checkDim('cosineSimilarity', options.dim ?? 1, a.ndim);
+  const eps = checkNumber('cosineSimilarity', 'eps', options.eps ?? 1e-8);
+  const squares = mul(sum(square(a), dim), sum(square(b), dim));
+  return div(sum(mul(a, b), dim), sqrt(clamp(squares, { min: eps * eps })));
+}

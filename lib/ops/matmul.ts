@@ -1,0 +1,223 @@
+// Products of matrices and vectors. One command, gemm, takes any strides: transposes and broadcast batches copy nothing.
+import type { Rule } from '../autograd/tape.ts';
+import { BF16, F32 } from '../dtype.ts';
+import { ShapeError } from '../errors.ts';
+import * as commands from '../program/commands.ts';
+import type { View } from '../program/storage.ts';
+import { broadcastShapes, numelOf, type Shape, sameShape, show } from '../shape.ts';
+import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
+import { add, mul } from './elementwise.ts';
+import { checkFloat, checkSameDtype, finish, needsGrad } from './op.ts';
+import { reshape, squeeze, transpose, unsqueeze } from './views.ts';
+
+function checkPair(op: string, a: Tensor, b: Tensor): void {
+  checkTensor(op, a, 'first operand');
+  checkTensor(op, b, 'second operand');
+  checkSameDtype(op, a, b);
+  checkFloat(op, a);
+}
+
+function checkInner(op: string, a: Tensor, b: Tensor): void {
+  const rows = b.ndim === 1 ? 0 : b.ndim - 2;
+  if (a.shape[a.ndim - 1] !== b.shape[rows]) {
+    throw new ShapeError(
+      `${op}: inner dimensions differ: ${show(a.shape)} x ${show(b.shape)}. ` +
+        `Expected a.shape[-1] == b.shape[${b.ndim === 1 ? 0 : -2}].`,
+    );
+  }
+}
+
+function checkRank(op: string, what: string, t: Tensor, rank: number): void {
+  if (t.ndim !== rank) {
+    throw new ShapeError(`${op}: the ${what} has shape ${show(t.shape)}. Expected ${rank} dimension${rank > 1 ? 's' : ''}.`);
+  }
+}
+
+// ---- the command --------------------------------------------------------------------------------------------------------
+/** A vector as a matrix of one row or one column, for the command only. */
+const asMatrix = (v: Tensor, shape: Shape, strides: Shape): View => ({
+  storage: v.storage,
+  shape,
+  strides,
+  offset: v.offset,
+  numel: v.numel,
+  code: v.code,
+  isContiguous: false,
+});
+const asRow = (v: Tensor): View => asMatrix(v, [1, v.shape[0]!], [0, v.strides[0]!]);
+const asColumn = (v: Tensor): View => asMatrix(v, [v.shape[0]!, 1], [v.strides[0]!, 0]);
+
+/** out = a @ b + beta * out; out is row-major of shape batch + [m, n]. */
+function gemm(out: View, batch: Shape, a: View, b: View, beta = 0): void {
+  const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(-1)!];
+  const stride = (t: View, d: number): number => {
+    const own = d - (batch.length - (t.shape.length - 2));
+    return own < 0 || t.shape[own] === 1 ? 0 : t.strides[own]!;
+  };
+  commands.matmul(out, a, b, {
+    m,
+    n,
+    k,
+    aRow: a.strides.at(-2)!,
+    aCol: a.strides.at(-1)!,
+    bRow: b.strides.at(-2)!,
+    bCol: b.strides.at(-1)!,
+    cRow: n,
+    batch: batch.map((size, d) => ({ size, a: stride(a, d), b: stride(b, d), c: out.strides[d]! })),
+    alpha: 1,
+    beta,
+  });
+}
+
+/** bfloat16 multiplies in float32. */
+const widened = (op: (...ts: Tensor[]) => Tensor, ...ts: Tensor[]): Tensor => cast(op(...ts.map((t) => cast(t, F32))), BF16);
+
+/** Of a product of a and b, what each one's gradient reads of the other. */
+const savedOf = (a: Tensor, b: Tensor): [Tensor | null, Tensor | null] => [needsGrad(b) ? a : null, needsGrad(a) ? b : null];
+
+/** (…, k) as (rows, k). */
+const asRows = (x: Tensor): Tensor => reshape(x, [numelOf(x.shape.slice(0, -1)), x.shape.at(-1)!]);
+const mT = (x: Tensor): Tensor => transpose(x, -2, -1);
+
+// ---- matrix @ matrix ------------------------------------------------------------------------------------------------------
+// Batch dimensions that an input lacks are summed away by the traversal.
+const productRule = (name: string): Rule => ({
+  name,
+  broadcasts: true,
+  vjp: [(g, [, b]) => product(g, mT(b!)), (g, [a]) => product(mT(a!), g)],
+});
+const mmRule = productRule('MmBackward');
+const bmmRule = productRule('BmmBackward');
+
+/** a (…, m, k) @ b (…, k, n), batches broadcast. */
+function product(a: Tensor, b: Tensor): Tensor {
+  if (a.code === BF16) return widened(product, a, b);
+  const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const out = fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
+  gemm(out, batch, a, b);
+  return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), null);
+}
+
+/**
+ * Matrix product as torch.matmul: vectors, matrices, and batches of matrices with broadcast batch dimensions.
+ * Each element is one chain of fused multiply-adds over k in ascending order, for any batch and thread count.
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  checkPair('matmul', a, b);
+  if (a.ndim === 0 || b.ndim === 0) {
+    throw new ShapeError(`matmul: ${show(a.shape)} x ${show(b.shape)}: both need at least one dimension. Use mul.`);
+  }
+  checkInner('matmul', a, b);
+  if (a.ndim === 1) return b.ndim === 1 ? dot(a, b) : squeeze(matmul(unsqueeze(a, 0), b), -2);
+  if (b.ndim === 1) return a.ndim === 2 ? mv(a, b) : squeeze(matmul(a, unsqueeze(b, 1)), -1);
+  // One large product is faster than many small ones, and its gradient for b needs no sum over the batch.
+  if (a.ndim > 2 && b.ndim === 2 && a.isContiguous) {
+    return reshape(product(asRows(a), b), [...a.shape.slice(0, -1), b.shape[1]!]);
+  }
+  return product(a, b);
+}
+
+/** (m, k) @ (k, n). */
+export function mm(a: Tensor, b: Tensor): Tensor {
+  checkPair('mm', a, b);
+  checkRank('mm', 'first operand', a, 2);
+  checkRank('mm', 'second operand', b, 2);
+  checkInner('mm', a, b);
+  return product(a, b);
+}
+
+/** (b, m, k) @ (b, k, n). */
+export function bmm(a: Tensor, b: Tensor): Tensor {
+  checkPair('bmm', a, b);
+  checkRank('bmm', 'first operand', a, 3);
+  checkRank('bmm', 'second operand', b, 3);
+  if (a.shape[0] !== b.shape[0]) throw new ShapeError(`bmm: batches differ: ${show(a.shape)} x ${show(b.shape)}.`);
+  checkInner('bmm', a, b);
+  return product(a, b);
+}
+
+// ---- with vectors -----------------------------------------------------------------------------------------------------------
+const mvRule: Rule = {
+  name: 'MvBackward',
+  vjp: [(g, [, x]) => outer(g, x!), (g, [a]) => mv(mT(a!), g)],
+};
+
+/** (m, k) @ (k). */
+export function mv(a: Tensor, x: Tensor): Tensor {
+  checkPair('mv', a, x);
+  checkRank('mv', 'matrix', a, 2);
+  checkRank('mv', 'vector', x, 1);
+  checkInner('mv', a, x);
+  if (a.code === BF16) return widened(mv, a, x);
+  const out = fresh([a.shape[0]!], a.code);
+  gemm(asColumn(out), [], a, asColumn(x));
+  return finish(out, mvRule, [a, x], savedOf(a, x), null);
+}
+
+const dotRule: Rule = { name: 'DotBackward', vjp: [(g, [, b]) => mul(g, b!), (g, [a]) => mul(g, a!)] };
+
+/** The inner product of two vectors. */
+export function dot(a: Tensor, b: Tensor): Tensor {
+  checkPair('dot', a, b);
+  checkRank('dot', 'first operand', a, 1);
+  checkRank('dot', 'second operand', b, 1);
+  checkInner('dot', a, b);
+  if (a.code === BF16) return widened(dot, a, b);
+  const out = fresh([], a.code);
+  gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b));
+  return finish(out, dotRule, [a, b], savedOf(a, b), null);
+}
+
+/** (m) and (n) give (m, n). */
+export function outer(a: Tensor, b: Tensor): Tensor {
+  checkPair('outer', a, b);
+  checkRank('outer', 'first operand', a, 1);
+  checkRank('outer', 'second operand', b, 1);
+  return mul(unsqueeze(a, 1), b);
+}
+
+// ---- with a bias ------------------------------------------------------------------------------------------------------------
+const addmmRule: Rule = {
+  name: 'AddmmBackward',
+  broadcasts: true,
+  vjp: [(g) => g, (g, [, b]) => product(g, mT(b!)), (g, [a]) => product(mT(a!), g)],
+};
+
+/** bias + a @ b, the bias broadcast to (m, n). */
+export function addmm(bias: Tensor, a: Tensor, b: Tensor): Tensor {
+  checkPair('addmm', a, b);
+  checkTensor('addmm', bias, 'bias');
+  checkSameDtype('addmm', bias, a);
+  checkRank('addmm', 'first matrix', a, 2);
+  checkRank('addmm', 'second matrix', b, 2);
+  checkInner('addmm', a, b);
+  const shape = [a.shape[0]!, b.shape[1]!];
+  if (!sameShape(broadcastShapes('addmm', shape, bias.shape), shape)) {
+    throw new ShapeError(`addmm: the bias of shape ${show(bias.shape)} does not broadcast to ${show(shape)}.`);
+  }
+  if (a.code === BF16) return widened(addmm, bias, a, b);
+  const out = fresh(shape, a.code);
+  commands.copy(out, bias);
+  gemm(out, [], a, b, 1);
+  return finish(out, addmmRule, [bias, a, b], savedOf(a, b), null);
+}
+
+/** x (…, in) times weight (out, in) transposed, plus bias (out): torch.nn.functional.linear. */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  checkPair('linear', x, weight);
+  checkRank('linear', 'weight', weight, 2);
+  if (x.ndim === 0 || x.shape.at(-1) !== weight.shape[1]) {
+    throw new ShapeError(
+      `linear: input ${show(x.shape)} and weight ${show(weight.shape)} do not fit. Expected x.shape[-1] == weight.shape[1].`,
+    );
+  }
+  if (bias && (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0])) {
+    throw new ShapeError(`linear: the bias has shape ${show(bias.shape)}. Expected [${weight.shape[0]}].`);
+  }
+  const w = transpose(weight, 0, 1);
+  if (!bias) return matmul(x, w);
+  if (x.ndim === 1) return add(mv(weight, x), bias);
+  if (x.ndim === 2) return addmm(bias, x, w);
+  return reshape(addmm(bias, asRows(x), w), [...x.shape.slice(0, -1), weight.shape[0]!]);
+}

@@ -1,0 +1,53 @@
+// Values back to JavaScript: always copies. Reads wait for what they read.
+import { BF16, BOOL, BYTES, fromBfloat16, type TypedArray, typedArray } from '../dtype.ts';
+import { ChainruleError, ShapeError } from '../errors.ts';
+import { native } from '../native.ts';
+import { flush } from '../program/engine.ts';
+import { show } from '../shape.ts';
+import { checkTensor, type Tensor } from '../tensor.ts';
+import { dense, drop } from './op.ts';
+import type { Nested } from './create.ts';
+
+/**
+ * The elements in row-major order, as a copy: Float32Array, Float64Array, Int32Array, Uint8Array (uint8 and bool);
+ * bfloat16 widened to Float32Array.
+ */
+export function toTypedArray(x: Tensor): TypedArray {
+  checkTensor('toTypedArray', x);
+  const operand = dense(x, x.code);
+  flush();
+  const out = typedArray(x.code, x.numel);
+  const read = native.read(operand.storage.slot, operand.offset * BYTES[x.code]!, out);
+  drop(operand, x);
+  if (!read) throw new ChainruleError('ERR_INTERNAL', `toTypedArray: storage of ${show(x.shape)} is shorter than its shape`);
+  return x.code === BF16 ? Float32Array.from(out, fromBfloat16) : out;
+}
+
+/** The one element of a tensor, as a number; bool as 0 or 1. @throws ShapeError for more or fewer */
+export function item(x: Tensor): number {
+  checkTensor('item', x);
+  if (x.numel !== 1) {
+    throw new ShapeError(`item: a tensor of shape ${show(x.shape)} has ${x.numel} elements. Expected one; use toArray().`);
+  }
+  flush();
+  return native.readNumber(x.storage.slot, x.offset * BYTES[x.code]!, x.code)!;
+}
+
+/** Nested arrays of numbers, booleans for bool; a number for a tensor without dimensions. */
+export function toArray(x: Tensor): Nested {
+  const flat = toTypedArray(x);
+  const value = x.code === BOOL ? (i: number) => flat[i] !== 0 : (i: number) => flat[i]!;
+  const nest = (dim: number, at: number, step: number): Nested => {
+    if (dim === x.ndim) return value(at);
+    const inner = step / Math.max(x.shape[dim]!, 1);
+    return Array.from({ length: x.shape[dim]! }, (_, i) => nest(dim + 1, at + i * inner, inner));
+  };
+  return nest(0, 0, x.numel);
+}
+
+/** As `item`, without waiting on the event loop's thread. */
+export const itemAsync = async (x: Tensor): Promise<number> => item(x);
+/** As `toArray`, without waiting on the event loop's thread. */
+export const toArrayAsync = async (x: Tensor): Promise<Nested> => toArray(x);
+/** As `toTypedArray`, without waiting on the event loop's thread. */
+export const toTypedArrayAsync = async (x: Tensor): Promise<TypedArray> => toTypedArray(x);

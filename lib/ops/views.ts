@@ -1,0 +1,313 @@
+// Views: other shapes and strides on the same storage. They copy nothing, except reshape where it must.
+import { type Rule, record, recording } from '../autograd/tape.ts';
+import { ArgumentError, IndexError, ShapeError } from '../errors.ts';
+import { copy } from '../program/commands.ts';
+import { checkDim, checkInteger, checkShape, numelOf, type Shape, show, stridesOf } from '../shape.ts';
+import { alias, checkTensor, fresh, type Tensor, viewOf } from '../tensor.ts';
+import { clone } from './cast.ts';
+import { finish } from './op.ts';
+
+function view<C>(x: Tensor, shape: Shape, strides: Shape, offset: number, rule: Rule<C>, context: C): Tensor {
+  const out = viewOf(x, shape, strides, offset);
+  if (recording([x])) record(out, rule, [x], [], context);
+  return out;
+}
+
+// ---- shape ------------------------------------------------------------------------------------------------------------
+/** The strides that give x another shape without a copy, or null. */
+function stridesFor(x: Tensor, shape: Shape): number[] | null {
+  if (x.isContiguous) return stridesOf(shape);
+  // Match groups of dimensions with equal products; within a group x must be dense.
+  const strides = new Array<number>(shape.length).fill(1);
+  let from = x.shape.length - 1;
+  let to = shape.length - 1;
+  while (to >= 0 && from >= 0) {
+    if (x.shape[from] === 1) {
+      from--;
+      continue;
+    }
+    let step = x.strides[from]!;
+    let have = x.shape[from]!;
+    while (from > 0 && (x.shape[from - 1] === 1 || x.strides[from - 1] === step * have)) {
+      have *= x.shape[--from]!;
+    }
+    for (; to >= 0 && have % shape[to]! === 0 && (have > 1 || shape[to] === 1); to--) {
+      strides[to] = step;
+      step *= shape[to]!;
+      have /= shape[to]!;
+    }
+    if (have !== 1) return null;
+    from--;
+  }
+  return strides;
+}
+
+/** A shape with at most one -1, which takes what is left. @throws ShapeError */
+function resolveShape(op: string, x: Tensor, sizes: Shape): number[] {
+  const wanted = checkShape(op, sizes, -1);
+  const open = wanted.indexOf(-1);
+  if (open >= 0) {
+    if (wanted.indexOf(-1, open + 1) >= 0) throw new ShapeError(`${op}: ${show(wanted)} has more than one -1.`);
+    const rest = numelOf(wanted.filter((_, d) => d !== open));
+    if (rest === 0) throw new ShapeError(`${op}: -1 in ${show(wanted)} could be any size, for there are no elements.`);
+    wanted[open] = x.numel / rest;
+  }
+  if (numelOf(wanted) !== x.numel || !wanted.every(Number.isInteger)) {
+    throw new ShapeError(`${op}: ${show(x.shape)} has ${x.numel} elements and cannot take shape ${show(sizes)}.`);
+  }
+  return wanted;
+}
+
+const reshapeRule: Rule<Shape> = { name: 'ReshapeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+
+/** x with another shape, one size of which may be -1: a view where strides allow, else a copy. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  checkTensor('reshape', x);
+  const wanted = resolveShape('reshape', x, shape);
+  const strides = stridesFor(x, wanted);
+  if (strides !== null) return view(x, wanted, strides, x.offset, reshapeRule, x.shape);
+  return reshape(clone(x), wanted);
+}
+
+const viewRule: Rule<Shape> = { name: 'ViewBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+
+function viewAs(x: Tensor, shape: Shape): Tensor {
+  checkTensor('view', x);
+  const wanted = resolveShape('view', x, shape);
+  const strides = stridesFor(x, wanted);
+  if (strides === null) {
+    throw new ShapeError(
+      `view: ${show(x.shape)} with strides ${show(x.strides)} cannot be seen as ${show(wanted)} without a copy. Use reshape.`,
+    );
+  }
+  return view(x, wanted, strides, x.offset, viewRule, x.shape);
+}
+export { viewAs as view };
+
+/** Dimensions start to end joined into one. */
+export function flatten(x: Tensor, start = 0, end = -1): Tensor {
+  checkTensor('flatten', x);
+  const first = checkDim('flatten', start, x.ndim);
+  const last = checkDim('flatten', end, x.ndim);
+  if (first > last) throw new ArgumentError(`flatten: start dim ${first} comes after end dim ${last}.`);
+  const joined = numelOf(x.shape.slice(first, last + 1));
+  return reshape(x, [...x.shape.slice(0, first), joined, ...x.shape.slice(last + 1)]);
+}
+
+const squeezeRule: Rule<Shape> = { name: 'SqueezeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+
+/** x without its dimensions of size 1, or without the named ones among them. */
+export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
+  checkTensor('squeeze', x);
+  const named = dim === undefined ? null : (Array.isArray(dim) ? dim : [dim]).map((d) => checkDim('squeeze', d, x.ndim));
+  const kept = x.shape.map((_, d) => d).filter((d) => x.shape[d] !== 1 || (named !== null && !named.includes(d)));
+  return view(x, kept.map((d) => x.shape[d]!), kept.map((d) => x.strides[d]!), x.offset, squeezeRule, x.shape);
+}
+
+const unsqueezeRule: Rule<Shape> = { name: 'UnsqueezeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+
+/** x with a dimension of size 1 put in at dim. */
+export function unsqueeze(x: Tensor, dim: number): Tensor {
+  checkTensor('unsqueeze', x);
+  const d = checkDim('unsqueeze', dim, x.ndim + 1);
+  const stride = d < x.ndim ? x.strides[d]! * Math.max(x.shape[d]!, 1) : 1;
+  const shape = [...x.shape.slice(0, d), 1, ...x.shape.slice(d)];
+  return view(x, shape, [...x.strides.slice(0, d), stride, ...x.strides.slice(d)], x.offset, unsqueezeRule, x.shape);
+}
+
+// ---- order ------------------------------------------------------------------------------------------------------------
+const inverse = (dims: Shape): number[] => {
+  const out = new Array<number>(dims.length);
+  dims.forEach((d, i) => {
+    out[d] = i;
+  });
+  return out;
+};
+const permuteRule: Rule<Shape> = { name: 'PermuteBackward', vjp: [(g, _, dims) => permute(g, inverse(dims))] };
+
+/** x with its dimensions in another order. */
+export function permute(x: Tensor, dims: Shape): Tensor {
+  checkTensor('permute', x);
+  if (!Array.isArray(dims) || dims.length !== x.ndim) {
+    throw new ArgumentError(`permute: ${x.ndim} dimensions need as many dims, each named once.`);
+  }
+  const order = dims.map((d) => checkDim('permute', d, x.ndim));
+  if (new Set(order).size !== order.length) throw new ArgumentError(`permute: dims ${show(dims)} name a dimension twice.`);
+  return view(x, order.map((d) => x.shape[d]!), order.map((d) => x.strides[d]!), x.offset, permuteRule, order);
+}
+
+const transposeRule: Rule<readonly [number, number]> = {
+  name: 'TransposeBackward',
+  vjp: [(g, _, [d0, d1]) => transpose(g, d0, d1)],
+};
+
+/** x with two dimensions exchanged. */
+export function transpose(x: Tensor, d0: number, d1: number): Tensor {
+  checkTensor('transpose', x);
+  const a = checkDim('transpose', d0, x.ndim);
+  const b = checkDim('transpose', d1, x.ndim);
+  const shape = [...x.shape];
+  const strides = [...x.strides];
+  if (x.ndim > 0) {
+    [shape[a], shape[b]] = [shape[b]!, shape[a]!];
+    [strides[a], strides[b]] = [strides[b]!, strides[a]!];
+  }
+  return view(x, shape, strides, x.offset, transposeRule, [a, b] as const);
+}
+
+// The traversal sums a gradient of a broadcast op down to its input's shape.
+const expandRule: Rule = { name: 'ExpandBackward', broadcasts: true, vjp: [(g) => g] };
+
+/** x repeated along dimensions of size 1, and new ones in front, without a copy; -1 keeps a size. */
+export function expand(x: Tensor, shape: Shape): Tensor {
+  checkTensor('expand', x);
+  const sizes = checkShape('expand', shape, -1);
+  const skip = sizes.length - x.ndim;
+  const strides = sizes.map((size, d) => {
+    const own = skip < 0 ? -1 : d - skip;
+    if (own >= 0 && size === -1) sizes[d] = x.shape[own]!;
+    if (skip < 0 || sizes[d] === -1 || (own >= 0 && x.shape[own] !== 1 && sizes[d] !== x.shape[own])) {
+      throw new ShapeError(
+        `expand: ${show(x.shape)} does not expand to ${show(shape)}: only sizes of 1, and dimensions in front, can grow.`,
+      );
+    }
+    return own < 0 || (x.shape[own] === 1 && sizes[d] !== 1) ? 0 : x.strides[own]!;
+  });
+  return view(x, sizes, strides, x.offset, expandRule, null);
+}
+
+// ---- parts ------------------------------------------------------------------------------------------------------------
+/** Where a part of a tensor lies: its shape, and its strides and offset given those of the whole. */
+interface Placement {
+  readonly whole: Shape;
+  readonly shape: Shape;
+  readonly layout: (strides: Shape) => readonly [strides: Shape, offset: number];
+}
+
+// The gradient of a part is its place in zeros, and the gradient of that is the part.
+const spreadRule: Rule<Placement> = { name: 'SpreadBackward', vjp: [(g, _, p) => pick(g, p, sliceRule)] };
+const partRule = (name: string): Rule<Placement> => ({ name, vjp: [(g, _, p) => spread(g, p)] });
+const sliceRule = partRule('SliceBackward');
+const selectRule = partRule('SelectBackward');
+const diagonalRule = partRule('DiagonalBackward');
+
+function pick(x: Tensor, placement: Placement, rule: Rule<Placement>): Tensor {
+  const [strides, offset] = placement.layout(x.strides);
+  const inside = numelOf(placement.shape) > 0 ? offset : 0;
+  return view(x, placement.shape, strides, x.offset + inside, rule, placement);
+}
+
+function spread(g: Tensor, placement: Placement): Tensor {
+  const out = fresh(placement.whole, g.code);
+  copy(out, 0);
+  const [strides, offset] = placement.layout(out.strides);
+  const { storage, code } = out;
+  if (g.numel > 0) copy({ storage, code, shape: g.shape, strides, offset, numel: g.numel, isContiguous: false }, g);
+  return finish(out, spreadRule, [g], [], placement);
+}
+
+const without = <T>(list: readonly T[], dim: number): T[] => list.filter((_, d) => d !== dim);
+const replaced = <T>(list: readonly T[], dim: number, value: T): T[] => list.map((v, d) => (d === dim ? value : v));
+
+/** Elements start, start + step, … of one dimension, `length` of them. */
+function part(x: Tensor, dim: number, start: number, length: number, step = 1): Tensor {
+  const layout = (strides: Shape) => [replaced(strides, dim, strides[dim]! * step), start * strides[dim]!] as const;
+  return pick(x, { whole: x.shape, shape: replaced(x.shape, dim, length), layout }, sliceRule);
+}
+
+function checkNotScalar(op: string, x: Tensor): void {
+  checkTensor(op, x);
+  if (x.ndim === 0) throw new ShapeError(`${op}: a tensor without dimensions has no parts.`);
+}
+
+/** `length` elements of one dimension from `start` on, which may be negative. */
+export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
+  checkNotScalar('narrow', x);
+  const d = checkDim('narrow', dim, x.ndim);
+  const size = x.shape[d]!;
+  const count = checkInteger('narrow', 'length', length, 0);
+  const given = checkInteger('narrow', 'start', start);
+  const first = given < 0 ? given + size : given;
+  if (first < 0 || first + count > size) {
+    throw new IndexError(`narrow: start ${start}, length ${count} reach outside dimension ${d} of size ${size}.`);
+  }
+  return part(x, d, first, count);
+}
+
+/** Elements start to end (not included) of one dimension, every step-th; bounds as Python's: negative from the end, cut. */
+export function slice(x: Tensor, dim: number, start = 0, end?: number, step = 1): Tensor {
+  checkNotScalar('slice', x);
+  const d = checkDim('slice', dim, x.ndim);
+  const size = x.shape[d]!;
+  const stride = checkInteger('slice', 'step', step, 1);
+  const bound = (what: string, value: number): number => {
+    const v = checkInteger('slice', what, value);
+    return Math.min(Math.max(v < 0 ? v + size : v, 0), size);
+  };
+  const first = bound('start', start);
+  const last = end === undefined ? size : bound('end', end);
+  return part(x, d, first, Math.max(0, Math.ceil((last - first) / stride)), stride);
+}
+
+/** One index of a dimension, which disappears. */
+export function select(x: Tensor, dim: number, i: number): Tensor {
+  checkNotScalar('select', x);
+  const d = checkDim('select', dim, x.ndim);
+  const size = x.shape[d]!;
+  const given = checkInteger('select', 'index', i);
+  if (given < -size || given >= size) {
+    throw new IndexError(`select: index ${given} is outside [${-size}, ${size - 1}] of dimension ${d}.`);
+  }
+  const at = given < 0 ? given + size : given;
+  const layout = (strides: Shape) => [without(strides, d), at * strides[d]!] as const;
+  return pick(x, { whole: x.shape, shape: without(x.shape, d), layout }, selectRule);
+}
+
+/** Pieces of `size` along dim, the last maybe smaller; or of the listed sizes. */
+export function split(x: Tensor, size: number | readonly number[], dim = 0): Tensor[] {
+  checkNotScalar('split', x);
+  const d = checkDim('split', dim, x.ndim);
+  const total = x.shape[d]!;
+  let sizes: readonly number[];
+  if (typeof size === 'number') {
+    checkInteger('split', 'size', size, 1);
+    sizes = Array.from({ length: Math.max(1, Math.ceil(total / size)) }, (_, i) => Math.min(size, total - i * size));
+  } else {
+    sizes = checkShape('split', size);
+    const sum = sizes.reduce((a, b) => a + b, 0);
+    if (sum !== total) throw new ShapeError(`split: sizes ${show(sizes)} add up to ${sum}, dimension ${d} is ${total}.`);
+  }
+  let at = 0;
+  return sizes.map((length) => {
+    at += length;
+    return part(x, d, at - length, length);
+  });
+}
+
+/** At most n pieces of equal size along dim, the last maybe smaller. */
+export function chunk(x: Tensor, n: number, dim = 0): Tensor[] {
+  checkNotScalar('chunk', x);
+  const d = checkDim('chunk', dim, x.ndim);
+  return split(x, Math.max(1, Math.ceil(x.shape[d]! / checkInteger('chunk', 'n', n, 1))), d);
+}
+
+/** The diagonal of two dimensions as the last dimension; offset > 0 above it, < 0 below. */
+export function diagonal(x: Tensor, offset = 0, dim1 = 0, dim2 = 1): Tensor {
+  checkTensor('diagonal', x);
+  if (x.ndim < 2) throw new ShapeError(`diagonal: ${show(x.shape)} has fewer than two dimensions.`);
+  const a = checkDim('diagonal', dim1, x.ndim);
+  const b = checkDim('diagonal', dim2, x.ndim);
+  if (a === b) throw new ArgumentError(`diagonal: dim1 and dim2 are both ${a}.`);
+  const k = checkInteger('diagonal', 'offset', offset);
+  const length = Math.max(0, Math.min(x.shape[a]! - Math.max(-k, 0), x.shape[b]! - Math.max(k, 0)));
+  const others = <T>(list: readonly T[]): T[] => list.filter((_, d) => d !== a && d !== b);
+  const layout = (strides: Shape) =>
+    [[...others(strides), strides[a]! + strides[b]!], k >= 0 ? k * strides[b]! : -k * strides[a]!] as const;
+  return pick(x, { whole: x.shape, shape: [...others(x.shape), length], layout }, diagonalRule);
+}
+
+/** The same elements outside the graph: gradients stop here. Shares storage and its version. */
+export function detach(x: Tensor): Tensor {
+  checkTensor('detach', x);
+  return alias(x);
+}

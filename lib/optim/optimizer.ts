@@ -1,0 +1,155 @@
+// Optimizer: parameter groups, the state of each parameter, and the loop over both. Layer optim: what one update
+// computes is the subclass's, and native; this file does no arithmetic on tensors.
+import { checkOptions } from '../arguments.ts';
+import { noGrad } from '../autograd/tape.ts';
+import { ArgumentError } from '../errors.ts';
+import { zerosLike } from '../ops/index.ts';
+import { describe, sameShape, show } from '../shape.ts';
+import { keep, Tensor } from '../tensor.ts';
+
+export type ParamGroup<Options> = Options & { params: Tensor[] };
+/** What a constructor takes: parameters, or groups of them with options of their own. */
+export type Params<Options> = Iterable<Tensor> | Iterable<Partial<Options> & { params: Iterable<Tensor> }>;
+
+interface ParamState {
+  /** Updates so far. */
+  step: number;
+  /** The tensors an update reads and writes beside the parameter, all of its shape and dtype. */
+  tensors: Record<string, Tensor>;
+}
+
+/** Parameters appear by their position over all groups. The tensors are the optimizer's own: save or clone, don't change. */
+export interface OptimizerState<Options> {
+  state: Map<number, ParamState>;
+  paramGroups: (Options & { params: number[] })[];
+}
+
+export interface UpdateItem {
+  param: Tensor;
+  grad: Tensor;
+  state: Tensor[];
+}
+
+export abstract class Optimizer<Options extends object> {
+  readonly paramGroups: ParamGroup<Options>[] = [];
+  readonly #defaults: Options;
+  readonly #state = new Map<Tensor, ParamState>();
+
+  constructor(params: Params<Options>, options: Partial<Options>, defaults: Options) {
+    checkOptions(this.constructor.name, options, defaults);
+    this.#defaults = { ...defaults, ...options };
+    const entries = [...params];
+    if (entries.length === 0) throw new ArgumentError(`${this.constructor.name}: got no parameters.`);
+    const groups = entries.every((entry) => entry instanceof Tensor) ? [{ params: entries }] : entries;
+    for (const group of groups) this.addParamGroup(group as Partial<Options> & { params: Iterable<Tensor> });
+  }
+
+  /** Throws ArgumentError for an option outside its range. */
+  protected abstract checkGroup(options: Options): void;
+
+  /** Names of the state tensors that an update with these options needs. They start as zeros. */
+  protected abstract stateNames(options: Options): readonly string[];
+
+  /** The `step`-th update of parameters of one dtype, in one native command. */
+  protected abstract update(items: UpdateItem[], options: Options, step: number): void;
+
+  addParamGroup({ params, ...options }: Partial<Options> & { params: Iterable<Tensor> }): void {
+    const name = this.constructor.name;
+    checkOptions(name, options, this.#defaults);
+    const group = { ...this.#defaults, ...options, params: [...params] } as ParamGroup<Options>;
+    this.checkGroup(group);
+    if (group.params.length === 0) throw new ArgumentError(`${name}: got a group without parameters.`);
+    const known = new Set(this.#allParams());
+    for (const param of group.params) {
+      if (!(param instanceof Tensor)) throw new ArgumentError(`${name}: got ${describe(param)}. Expected tensors.`);
+      if (!param.isLeaf) {
+        throw new ArgumentError(`${name}: a tensor of shape ${show(param.shape)} is the result of an op. Expected leaves.`);
+      }
+      if (known.has(param)) throw new ArgumentError(`${name}: a parameter of shape ${show(param.shape)} appears twice.`);
+      known.add(param);
+    }
+    this.paramGroups.push(group);
+  }
+
+  /** Updates every parameter that has a gradient. */
+  step(): void {
+    noGrad(() => {
+      for (const group of this.paramGroups) this.#stepGroup(group);
+    });
+  }
+
+  /** Removes all gradients. */
+  zeroGrad(): void {
+    for (const param of this.#allParams()) param.grad = null;
+  }
+
+  stateDict(): OptimizerState<Options> {
+    const params = [...this.#allParams()];
+    const state = params.flatMap((param, i): [number, ParamState][] => {
+      const entry = this.#state.get(param);
+      return entry === undefined ? [] : [[i, { ...entry, tensors: { ...entry.tensors } }]];
+    });
+    let next = 0;
+    const paramGroups = this.paramGroups.map((group) => ({ ...group, params: group.params.map(() => next++) }));
+    return { state: new Map(state), paramGroups };
+  }
+
+  /** Takes over options and copies of the state tensors; all is checked against the parameters first. */
+  loadStateDict({ state, paramGroups }: OptimizerState<Options>): void {
+    const name = `${this.constructor.name}: loadStateDict`;
+    const sizes = (groups: readonly { params: unknown[] }[]) => groups.map(({ params }) => params.length).join(',');
+    if (sizes(paramGroups) !== sizes(this.paramGroups)) {
+      const [got, expected] = [sizes(paramGroups), sizes(this.paramGroups)];
+      throw new ArgumentError(`${name}: groups of ${got} parameters. Expected ${expected}.`);
+    }
+    for (const group of paramGroups) this.checkGroup(group);
+    const params = [...this.#allParams()];
+    for (const [i, { tensors }] of state) {
+      for (const [key, tensor] of Object.entries(tensors)) {
+        const param = params[i];
+        if (param && tensor.dtype === param.dtype && sameShape(tensor.shape, param.shape)) continue;
+        const expected = param ? `${param.dtype}${show(param.shape)}` : `fewer than ${params.length} parameters`;
+        throw new ArgumentError(`${name}: ${key} of parameter ${i} is ${tensor.dtype}${show(tensor.shape)}. Expected ${expected}.`);
+      }
+    }
+
+    for (const [i, { params: _, ...options }] of paramGroups.entries()) Object.assign(this.paramGroups[i]!, options);
+    this.#state.clear();
+    for (const [i, { step, tensors }] of state) {
+      const copies = Object.entries(tensors).map(([key, tensor]) => [key, keep(tensor.detach().clone())]);
+      this.#state.set(params[i]!, { step, tensors: Object.fromEntries(copies) });
+    }
+  }
+
+  *#allParams(): Generator<Tensor> {
+    for (const group of this.paramGroups) yield* group.params;
+  }
+
+  #stepGroup(group: ParamGroup<Options>): void {
+    const names = this.stateNames(group);
+    // A parameter that had no gradient for a while is behind the others in steps.
+    const batches = new Map<string, { step: number; items: UpdateItem[] }>();
+    for (const param of group.params) {
+      if (param.grad === null) continue;
+      const { step, tensors } = this.#stateOf(param, names);
+      const key = `${param.dtype} ${step}`;
+      let batch = batches.get(key);
+      if (batch === undefined) batches.set(key, (batch = { step, items: [] }));
+      batch.items.push({ param, grad: param.grad, state: names.map((name) => tensors[name]!) });
+    }
+    for (const { step, items } of batches.values()) {
+      this.update(items, group, step + 1);
+      for (const { param } of items) this.#state.get(param)!.step = step + 1;
+    }
+  }
+
+  /** The state of a parameter; it starts anew when an option changed so that tensors are missing. */
+  #stateOf(param: Tensor, names: readonly string[]): ParamState {
+    let state = this.#state.get(param);
+    if (state === undefined || !names.every((name) => Object.hasOwn(state!.tensors, name))) {
+      state = { step: 0, tensors: Object.fromEntries(names.map((name) => [name, keep(zerosLike(param))])) };
+      this.#state.set(param, state);
+    }
+    return state;
+  }
+}

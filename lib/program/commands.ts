@@ -1,0 +1,288 @@
+// Writers of commands: one per layout of native/runtime/{map,commands}.cc, in the order that those read.
+// They append to the buffer; the op that calls them flushes. Knows views, no tensors.
+import { COMPUTE } from '../dtype.ts';
+import { opcode } from '../native.ts';
+import type { Shape } from '../shape.ts';
+import { cursor, flush, words } from './engine.ts';
+import type { View } from './storage.ts';
+
+const doubles = new Float64Array(1);
+const halves = new Int32Array(doubles.buffer);
+
+// Room for the longest command of fixed length; lists check their own.
+const ROOM = 128;
+
+function begin(): number {
+  if (cursor.at + ROOM > words.length) flush();
+  return cursor.at;
+}
+
+function end(start: number, op: number, at: number): void {
+  words[start] = op | ((at - start) << 16);
+  cursor.at = at;
+}
+
+function number(at: number, value: number): number {
+  doubles[0] = value;
+  words[at] = halves[0]!;
+  words[at + 1] = halves[1]!;
+  return at + 2;
+}
+
+function operand(at: number, view: View): number {
+  words[at] = view.storage.slot;
+  words[at + 1] = view.offset;
+  return at + 2;
+}
+
+// ---- elementwise ----------------------------------------------------------------------------------------------------
+
+/** An operand, or a number that every element shares. */
+export type Input = View | number;
+
+function writeStrides(at: number, view: View, shape: Shape): number {
+  const skip = shape.length - view.shape.length;
+  for (let d = 0; d < shape.length; d++) {
+    const own = d - skip;
+    words[at++] = own < 0 || (view.shape[own] === 1 && shape[d] !== 1) ? 0 : view.strides[own]!;
+  }
+  return at;
+}
+
+const isPlain = (input: Input | undefined, out: View): boolean =>
+  input === undefined ||
+  typeof input === 'number' ||
+  (input.isContiguous && input.numel === out.numel && input.shape.length <= out.shape.length);
+
+const inputFlags = (input: Input, i: number): number => (typeof input === 'number' ? 8 : input.code) << (12 + 4 * i);
+
+/**
+ * out[...] = op(x, y, z), the inputs broadcast to out's shape. Computes in the first tensor input's compute type, or
+ * in out's; p0 and p1 are the op's scalar parameters.
+ */
+export function map(op: number, out: View, x: Input, y?: Input, z?: Input, p0?: number, p1?: number): void {
+  const start = begin();
+  const plain = out.isContiguous && isPlain(x, out) && isPlain(y, out) && isPlain(z, out);
+  const dims = plain ? 1 : out.shape.length;
+  const leading = typeof x !== 'number' ? x : typeof y !== 'number' ? y : undefined;
+  // where(cond, a, b) computes in the dtype of its values.
+  const typed = z !== undefined ? (typeof y !== 'number' ? y! : typeof z !== 'number' ? z : out) : (leading ?? out);
+  const count = z !== undefined ? 3 : y !== undefined ? 2 : 1;
+  const params = p1 !== undefined ? 2 : p0 !== undefined ? 1 : 0;
+  let flags = dims | (count << 4) | (COMPUTE[typed.code]! << 6) | (out.code << 8) | (params << 24) | inputFlags(x, 0);
+  if (y !== undefined) flags |= inputFlags(y, 1);
+  if (z !== undefined) flags |= inputFlags(z, 2);
+  let at = start + 1;
+  words[at++] = flags;
+  if (plain) {
+    words[at++] = out.numel;
+    words[at++] = 1;
+    if (typeof x !== 'number') words[at++] = 1;
+    if (y !== undefined && typeof y !== 'number') words[at++] = 1;
+    if (z !== undefined && typeof z !== 'number') words[at++] = 1;
+  } else {
+    for (let d = 0; d < dims; d++) words[at++] = out.shape[d]!;
+    at = writeStrides(at, out, out.shape);
+    if (typeof x !== 'number') at = writeStrides(at, x, out.shape);
+    if (y !== undefined && typeof y !== 'number') at = writeStrides(at, y, out.shape);
+    if (z !== undefined && typeof z !== 'number') at = writeStrides(at, z, out.shape);
+  }
+  if (p0 !== undefined) at = number(at, p0);
+  if (p1 !== undefined) at = number(at, p1);
+  at = operand(at, out);
+  at = typeof x === 'number' ? number(at, x) : operand(at, x);
+  if (y !== undefined) at = typeof y === 'number' ? number(at, y) : operand(at, y);
+  if (z !== undefined) at = typeof z === 'number' ? number(at, z) : operand(at, z);
+  end(start, op, at);
+}
+
+const COPY = opcode('copy');
+
+/** out = x, broadcast and converted. A number fills. */
+export const copy = (out: View, x: Input): void => map(COPY, out, x);
+
+// ---- matmul -----------------------------------------------------------------------------------------------------------
+const MATMUL = opcode('matmul');
+
+export interface Batch {
+  size: number;
+  a: number;
+  b: number;
+  c: number;
+}
+
+export interface Gemm {
+  m: number;
+  n: number;
+  k: number;
+  aRow: number;
+  aCol: number;
+  bRow: number;
+  bCol: number;
+  cRow: number;
+  batch: readonly Batch[];
+  alpha: number;
+  beta: number;
+}
+
+/** out = alpha * a @ b + beta * out, for every batch entry. Strides in elements. */
+export function matmul(out: View, a: View, b: View, g: Gemm): void {
+  const start = begin();
+  let at = start + 1;
+  words[at++] = out.code | (g.batch.length << 8);
+  words[at++] = g.m;
+  words[at++] = g.n;
+  words[at++] = g.k;
+  words[at++] = g.aRow;
+  words[at++] = g.aCol;
+  words[at++] = g.bRow;
+  words[at++] = g.bCol;
+  words[at++] = g.cRow;
+  for (const dim of g.batch) {
+    words[at++] = dim.size;
+    words[at++] = dim.a;
+    words[at++] = dim.b;
+    words[at++] = dim.c;
+  }
+  at = number(at, g.alpha);
+  at = number(at, g.beta);
+  at = operand(at, out);
+  at = operand(at, a);
+  end(start, MATMUL, operand(at, b));
+}
+
+// ---- along one axis: x as [outer, reduce, inner], contiguous --------------------------------------------------------------
+export interface Axis {
+  outer: number;
+  reduce: number;
+  inner: number;
+}
+
+function axis(start: number, code: number, a: Axis): number {
+  words[start + 1] = code;
+  words[start + 2] = a.outer;
+  words[start + 3] = a.reduce;
+  words[start + 4] = a.inner;
+  return start + 5;
+}
+
+/** sum (times scale), prod, amax, amin, argmax, argmin. */
+export function reduce(op: number, out: View, x: View, a: Axis, scale: number): void {
+  const start = begin();
+  let at = number(axis(start, x.code, a), scale);
+  at = operand(at, out);
+  end(start, op, operand(at, x));
+}
+
+const CUMSUM = opcode('cumsum');
+
+export function cumsum(out: View, x: View, a: Axis, reverse: boolean): void {
+  const start = begin();
+  let at = axis(start, x.code, a);
+  words[at++] = reverse ? 1 : 0;
+  at = operand(at, out);
+  end(start, CUMSUM, operand(at, x));
+}
+
+/** softmax, logSoftmax (x), and their pullbacks (g, y). */
+export function softmax(op: number, out: View, a: Axis, x: View, y?: View): void {
+  const start = begin();
+  let at = operand(axis(start, out.code, a), out);
+  at = operand(at, x);
+  end(start, op, y ? operand(at, y) : at);
+}
+
+// ---- indexing -----------------------------------------------------------------------------------------------------------
+export interface Indexing {
+  perElement: boolean;
+  outer: number;
+  rows: number;
+  count: number;
+  inner: number;
+}
+
+/** gather (out[o, j, i] = x[o, index, i]) and scatterAdd (out[o, index, i] += x[o, j, i]). */
+export function indexing(op: number, out: View, x: View, index: View, s: Indexing): void {
+  const start = begin();
+  let at = start + 1;
+  words[at++] = out.code;
+  words[at++] = s.perElement ? 1 : 0;
+  words[at++] = s.outer;
+  words[at++] = s.rows;
+  words[at++] = s.count;
+  words[at++] = s.inner;
+  at = operand(at, out);
+  at = operand(at, x);
+  end(start, op, operand(at, index));
+}
+
+// ---- sources ------------------------------------------------------------------------------------------------------------
+const ARANGE = opcode('arange');
+
+/** out[i] = first + i * step. */
+export function arange(out: View, first: number, step: number): void {
+  const start = begin();
+  words[start + 1] = out.code;
+  words[start + 2] = out.numel;
+  let at = number(start + 3, first);
+  at = number(at, step);
+  end(start, ARANGE, operand(at, out));
+}
+
+/** Numbers of a Philox stream from (key, counter) on; a and b as RandomArgs in native/kernels/table.h. */
+export function random(op: number, out: View, key: bigint, counter: bigint, a: number, b: number): void {
+  const start = begin();
+  let at = start + 1;
+  words[at++] = out.code;
+  words[at++] = out.numel;
+  for (const wide of [key, counter]) {
+    words[at++] = Number(wide & 0xffffffffn);
+    words[at++] = Number(wide >> 32n);
+  }
+  at = number(at, a);
+  at = number(at, b);
+  end(start, op, operand(at, out));
+}
+
+// ---- lists of tensors -----------------------------------------------------------------------------------------------------
+/** The longest item list that one command can carry. */
+export const MAX_ITEMS = 4000;
+
+export interface Item {
+  param: View;
+  grad: View;
+  state: readonly View[];
+}
+
+/** sgd and adam: one update over all items. Options in the order that the decoder reads them. */
+export function update(op: number, code: number, flags: number, options: readonly number[], items: readonly Item[]): void {
+  flush();
+  let at = 1;
+  words[at++] = code;
+  words[at++] = flags;
+  for (const option of options) at = number(at, option);
+  words[at++] = items.length;
+  for (const { param, grad, state } of items) {
+    words[at++] = param.numel;
+    at = operand(at, param);
+    at = operand(at, grad);
+    for (const view of state) at = operand(at, view);
+  }
+  end(0, op, at);
+}
+
+const SUM_SQUARES = opcode('sumSquares');
+
+/** out (one float64) = the sum of the squares of all elements of all items. */
+export function sumSquares(out: View, code: number, items: readonly View[]): void {
+  flush();
+  let at = 1;
+  words[at++] = code;
+  at = operand(at, out);
+  words[at++] = items.length;
+  for (const item of items) {
+    words[at++] = item.numel;
+    at = operand(at, item);
+  }
+  end(0, SUM_SQUARES, at);
+}

@@ -1,0 +1,211 @@
+// The engine: the command buffer, slots, and memory. Eager policy: each op flushes its own commands at once.
+// Knows storages, no tensors; knows no op by name.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { ChainruleError, IndexError, MemoryError } from '../errors.ts';
+import { type Failure, native, opcode } from '../native.ts';
+import { Storage } from './storage.ts';
+
+const CAPACITY = 1 << 16;
+/** The command buffer. Commands are written at `cursor.at`; nothing else may keep a position in it. */
+export const words = new Int32Array(CAPACITY);
+native.bind(words);
+export const cursor = { at: 0 };
+
+// ---- slots --------------------------------------------------------------------------------------------------------
+const GENERATION = 1 << 24;
+const MAX_SLOTS = GENERATION;
+const freeIds: number[] = [];
+let nextId = 0;
+// Storages made since the last successful flush: given back when the flush fails.
+const fresh: (Storage | undefined)[] = [];
+let freshCount = 0;
+
+/** A storage of n bytes, whose block the first command that writes it will allocate. */
+export function newStorage(bytes: number): Storage {
+  if (freeIds.length === 0 && nextId === MAX_SLOTS) sweep(true);
+  if (freeIds.length === 0 && nextId === MAX_SLOTS) {
+    throw new MemoryError(`${MAX_SLOTS} tensors are alive, which is the most there can be. Free some: scope(), dispose().`);
+  }
+  const storage = new Storage(freeIds.length > 0 ? freeIds.pop()! : nextId++, bytes);
+  fresh[freshCount++] = storage;
+  return storage;
+}
+
+// The next generation of an index makes every id of the old one invalid.
+const recycle = (id: number): void => {
+  freeIds.push((id + GENERATION) & 0x7fffffff);
+};
+
+/** Frees the block now: the command goes out with the next flush, in order. */
+export function release(storage: Storage): void {
+  if (storage.slot < 0) return;
+  if (cursor.at + 2 > CAPACITY) flush();
+  words[cursor.at++] = FREE | (2 << 16);
+  words[cursor.at++] = storage.slot;
+  recycle(storage.slot);
+  storage.slot = -1;
+}
+
+export function disown(storage: Storage): void {
+  if (--storage.owners === 0) release(storage);
+}
+
+// ---- running commands ---------------------------------------------------------------------------------------------
+const FREE = opcode('free');
+
+/** Runs what the buffer holds. @throws MemoryError, IndexError */
+export function flush(): void {
+  const count = cursor.at;
+  if (count === 0) return;
+  cursor.at = 0;
+  if (!native.execute(count)) recover(count);
+  // One entry is overwritten by the next op; more would pin storages for long.
+  if (freshCount > 1) fresh.length = 0;
+  freshCount = 0;
+}
+
+function recover(count: number): void {
+  let failure = native.failure();
+  if (failure.status === OUT_OF_MEMORY) {
+    // Collecting writes to the buffer: keep what has not run.
+    const rest = words.slice(startOf(failure.command), count);
+    collect();
+    words.set(rest);
+    if (native.execute(rest.length)) return;
+    failure = native.failure();
+  }
+  abandon();
+  throw errorOf(failure);
+}
+
+const OUT_OF_MEMORY = 2;
+const INDEX_OUT_OF_RANGE = 3;
+
+function startOf(command: number): number {
+  let at = 0;
+  for (let i = 0; i < command; i++) at += words[at]! >>> 16;
+  return at;
+}
+
+// A failed op leaves nothing behind: slots that its earlier commands defined are freed one by one, since those that
+// were never defined refuse it.
+function abandon(): void {
+  for (let i = 0; i < freshCount; i++) {
+    const storage = fresh[i]!;
+    words[0] = FREE | (2 << 16);
+    words[1] = storage.slot;
+    native.execute(2);
+    recycle(storage.slot);
+    storage.slot = -1;
+  }
+  fresh.length = freshCount = 0;
+  cursor.at = 0;
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function errorOf(failure: Failure): ChainruleError {
+  if (failure.status === OUT_OF_MEMORY) return outOfMemory(failure.op, failure.position);
+  if (failure.status === INDEX_OUT_OF_RANGE) {
+    return new IndexError(`${failure.op}: index ${failure.value} at position ${failure.position} is out of range.`);
+  }
+  return new ChainruleError('ERR_INTERNAL', `${failure.op}: invalid command: ${failure.reason}`);
+}
+
+export function outOfMemory(op: string, asked: number): MemoryError {
+  const { arenaBytes, cachedBytes, limit } = native.memoryStats();
+  return new MemoryError(
+    `${op}: no memory for ${asked > 0 ? `${megabytes(asked)}: ` : 'scratch: '}${megabytes(arenaBytes)} live, ` +
+      `${megabytes(cachedBytes)} cached, limit ${megabytes(limit)}. Free tensors (scope, dispose), use smaller ` +
+      'batches, or raise CHAINRULE_MEMORY_LIMIT.',
+  );
+}
+
+// ---- memory: Note [Sweep] in native/addon/addon.cc ------------------------------------------------------------------
+// A new storage stays strongly held for a moment, in `young`: most are freed by their scope or by backward() before
+// the collector has to hear of them, and registering them in one call is cheaper.
+const YOUNG = 256;
+const YOUNG_BYTES = 8 << 20;
+const SWEEP_BYTES = 64 << 20;
+const SWEEP_COUNT = 4096;
+const young = new Array<Storage | undefined>(YOUNG).fill(undefined);
+let youngCount = 0;
+let youngBytes = 0;
+let sinceSweepBytes = 0;
+let sinceSweepCount = 0;
+
+/** Leaves the storage to the garbage collector: its slot is freed once nothing refers to the object. */
+export function adopt(storage: Storage): void {
+  young[youngCount++] = storage;
+  youngBytes += storage.bytes;
+  if (youngCount === YOUNG || youngBytes > YOUNG_BYTES) {
+    watchYoung();
+    if (sinceSweepBytes > SWEEP_BYTES || sinceSweepCount > SWEEP_COUNT) sweep(false);
+  }
+}
+
+function watchYoung(): void {
+  flush();
+  let count = 0;
+  for (let i = 0; i < youngCount; i++) {
+    const storage = young[i]!;
+    if (storage.slot >= 0) {
+      words[count] = storage.slot;
+      young[count++] = storage;
+    }
+  }
+  sinceSweepBytes += youngBytes;
+  sinceSweepCount += count;
+  if (count > 0) native.watch(young, count);
+  young.fill(undefined);
+  youngCount = youngBytes = 0;
+}
+
+function sweep(all: boolean): void {
+  if (all) watchYoung();
+  flush();
+  sinceSweepBytes = sinceSweepCount = 0;
+  let freed: number;
+  do {
+    freed = native.sweep();
+    for (let i = 0; i < freed; i++) recycle(words[i]!);
+  } while (freed === CAPACITY);
+}
+
+let gc: (() => void) | undefined;
+
+// Before giving up on memory: everything unreachable, then everything cached.
+function collect(): void {
+  if (!gc) {
+    setFlagsFromString('--expose-gc');
+    gc = runInNewContext('gc') as () => void;
+  }
+  watchYoung();
+  gc();
+  sweep(true);
+  native.trim();
+}
+
+/**
+ * Memory of this environment's tensors in bytes: live (as the arena rounds them), the peak since the last
+ * `resetPeakMemory()`, kept for reuse by the process, and how many storages are alive.
+ */
+export function memoryStats(): { liveBytes: number; peakBytes: number; cachedBytes: number; liveTensors: number } {
+  flush();
+  const { liveBytes, peakBytes, cachedBytes, slots } = native.memoryStats();
+  return { liveBytes, peakBytes, cachedBytes, liveTensors: slots };
+}
+
+/** Starts `memoryStats().peakBytes` again from what is live now. */
+export function resetPeakMemory(): void {
+  flush();
+  native.resetPeak();
+}
+
+/** Frees tensors that the garbage collector has found dead, and returns cached memory to the system. */
+export function trimMemory(): void {
+  sweep(true);
+  native.trim();
+}
+

@@ -1,0 +1,72 @@
+// Generators of random numbers: the state of a counter-based Philox 4x32-10 stream. The kernels draw from it.
+// Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+import { F64 } from './dtype.ts';
+import { ArgumentError } from './errors.ts';
+import { checkInteger, describe } from './shape.ts';
+
+export interface GeneratorState {
+  seed: bigint;
+  /** Blocks of four 32-bit words that were drawn. */
+  counter: bigint;
+}
+
+const MASK = (1n << 64n) - 1n;
+
+/** A stream of random numbers that depends on its seed alone: not on threads, nor on what else is drawn elsewhere. */
+export class Generator {
+  #seed: bigint;
+  #counter = 0n;
+
+  /** @throws ArgumentError unless seed is a whole number */
+  constructor(seed: number | bigint = 0) {
+    this.#seed = toKey('Generator', seed);
+  }
+
+  /** Starts the stream of another seed. */
+  manualSeed(seed: number | bigint): this {
+    this.#seed = toKey('manualSeed', seed);
+    this.#counter = 0n;
+    return this;
+  }
+
+  /** Everything needed to continue the stream later. */
+  stateDict(): GeneratorState {
+    return { seed: this.#seed, counter: this.#counter };
+  }
+
+  loadStateDict(state: GeneratorState): void {
+    if (typeof state?.seed !== 'bigint' || typeof state.counter !== 'bigint') {
+      throw new ArgumentError('Generator.loadStateDict: expected { seed, counter }, both bigint, as stateDict() gives.');
+    }
+    this.#seed = state.seed & MASK;
+    this.#counter = state.counter & MASK;
+  }
+
+  /** @internal takes what n elements of a dtype use up: four words a block, two words an element of float64 */
+  take(n: number, code: number): GeneratorState {
+    const taken = this.stateDict();
+    this.#counter = (this.#counter + BigInt(Math.ceil(n / (code === F64 ? 2 : 4)))) & MASK;
+    return taken;
+  }
+}
+
+const toKey = (op: string, seed: number | bigint): bigint =>
+  BigInt(typeof seed === 'bigint' ? seed : checkInteger(op, 'the seed', seed)) & MASK;
+
+// Unseeded programs differ from run to run, as in PyTorch.
+const fallback = new Generator(BigInt(Date.now()) * 1_000_003n + BigInt(process.pid));
+
+/** The generator that is used where none is given. */
+export const defaultGenerator = (): Generator => fallback;
+
+/** Seeds the default generator. torch.manual_seed */
+export const manualSeed = (seed: number | bigint): Generator => fallback.manualSeed(seed);
+
+/** @throws ArgumentError unless it is absent or a Generator */
+export function generatorOf(op: string, options: { generator?: Generator | undefined }): Generator {
+  const generator = options?.generator ?? fallback;
+  if (!(generator instanceof Generator)) {
+    throw new ArgumentError(`${op}: generator is ${describe(generator)}. Expected a Generator.`);
+  }
+  return generator;
+}

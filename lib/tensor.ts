@@ -1,0 +1,238 @@
+// A tensor: a handle on storage with a shape, strides and a place in the graph. Knows no op: ops/* compute, and
+// methods.ts gives tensors their methods.
+import type { Node } from './autograd/tape.ts';
+import { current, Scope, within } from './context.ts';
+import { BYTES, DTYPES, type DType } from './dtype.ts';
+import { ArgumentError, AutogradError, DisposedError, DTypeError, ShapeError } from './errors.ts';
+import { adopt, disown, newStorage } from './program/engine.ts';
+import type { Storage, View } from './program/storage.ts';
+import { checkDim, describe, isRowMajor, numelOf, type Shape, sameShape, show, stridesOf } from './shape.ts';
+
+/** What few tensors have: kept apart so that the many stay small. */
+export interface Extra {
+  /** The node that adds into `grad`; leaves only. */
+  accumulator?: Node;
+  retainsGrad?: boolean;
+}
+export type GradHook = (grad: Tensor) => Tensor | undefined;
+
+export class Tensor implements View {
+  /** @internal */
+  readonly storage: Storage;
+  readonly shape: Shape;
+  /** In elements. */
+  readonly strides: Shape;
+  /** In elements. */
+  readonly offset: number;
+  /** Number of elements. */
+  readonly numel: number;
+  /** Row-major without gaps. */
+  readonly isContiguous: boolean;
+  /** @internal dtype code */
+  readonly code: number;
+  /** @internal */
+  disposed = false;
+  /** @internal a view shares its base's storage; the storage's graphVersion when it was taken, -1 for no view */
+  readonly viewVersion: number;
+  /** @internal what computed it; null for a leaf */
+  node: Node | null = null;
+  /** @internal */
+  leafRequiresGrad = false;
+  /** @internal */
+  gradTensor: Tensor | null = null;
+  /** @internal */
+  extra: Extra | null = null;
+
+  /** @internal */
+  constructor(storage: Storage, shape: Shape, strides: Shape, offset: number, numel: number, code: number, dense: boolean, viewVersion: number) {
+    this.storage = storage;
+    this.shape = shape;
+    this.strides = strides;
+    this.offset = offset;
+    this.numel = numel;
+    this.code = code;
+    this.isContiguous = dense;
+    this.viewVersion = viewVersion;
+  }
+
+  get dtype(): DType {
+    return DTYPES[this.code]!;
+  }
+
+  get ndim(): number {
+    return this.shape.length;
+  }
+
+  /** The shape, or the size of one dimension. @throws IndexError */
+  size(): Shape;
+  size(dim: number): number;
+  size(dim?: number): Shape | number {
+    return dim === undefined ? this.shape : this.shape[checkDim('size', dim, this.ndim)]!;
+  }
+
+  /** Bytes of its elements. */
+  get nbytes(): number {
+    return this.numel * BYTES[this.code]!;
+  }
+
+  get requiresGrad(): boolean {
+    return this.leafRequiresGrad || this.node !== null;
+  }
+
+  /** Made by the user or without recording: gradients end here. */
+  get isLeaf(): boolean {
+    return this.node === null;
+  }
+
+  /** The node of the graph that computed this tensor; null for a leaf. */
+  get gradFn(): Node | null {
+    return this.node;
+  }
+
+  /** What `backward()` has accumulated here; null before. Only leaves and tensors with `retainGrad()` have one. */
+  get grad(): Tensor | null {
+    if (this.node !== null && !this.extra?.retainsGrad && this.gradTensor === null) warnGradOfNonLeaf();
+    return this.gradTensor;
+  }
+
+  set grad(value: Tensor | null) {
+    if (value !== null) {
+      checkTensor('grad', value);
+      if (value.code !== this.code) throw new DTypeError(`grad: a ${value.dtype} gradient for a ${this.dtype} tensor.`);
+      if (!sameShape(value.shape, this.shape)) {
+        throw new ShapeError(`grad: shape ${show(value.shape)} for a tensor of shape ${show(this.shape)}.`);
+      }
+    }
+    this.gradTensor = value;
+  }
+
+  /**
+   * Frees the storage now, unless a view or a saved value still needs it. Never required: what is unreachable is
+   * freed without it. A second call does nothing.
+   */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    disown(this.storage);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+let warned = false;
+function warnGradOfNonLeaf(): void {
+  if (warned) return;
+  warned = true;
+  process.emitWarning(
+    'grad of a tensor that is not a leaf: backward() leaves gradients on leaves only. Call retainGrad() on it first, ' +
+      'or, after x = x + 1, read the grad of the tensor that x was before.',
+    { code: 'CHAINRULE_NON_LEAF_GRAD' },
+  );
+}
+
+// Two copies of the package have two classes: the brand tells a foreign tensor from no tensor.
+const BRAND = Symbol.for('chainrule.tensor');
+Object.defineProperty(Tensor.prototype, BRAND, { value: true });
+
+/** @throws ArgumentError for anything but a tensor of this copy of the library, DisposedError after dispose() */
+export function checkTensor(op: string, value: unknown, what = 'input'): asserts value is Tensor {
+  if (!(value instanceof Tensor)) {
+    const foreign = typeof value === 'object' && value !== null && BRAND in value;
+    throw new ArgumentError(
+      foreign
+        ? `${op}: the ${what} belongs to another copy of chainrule. Use one copy, and one realm, for all tensors.`
+        : `${op}: the ${what} is ${describe(value)}. Expected a tensor (of this thread; send data to workers, not tensors).`,
+    );
+  }
+  if (value.disposed) {
+    throw new DisposedError(`${op}: the ${what} of shape ${show(value.shape)} was disposed, or its scope has ended.`);
+  }
+}
+
+/** A tensor with storage of its own, row-major; its block is allocated by the first command that writes it. */
+export function fresh(shape: Shape, code: number, strides: Shape = stridesOf(shape), numel = numelOf(shape)): Tensor {
+  return new Tensor(newStorage(numel * BYTES[code]!), shape, strides, 0, numel, code, true, -1);
+}
+
+/** Another handle on the same storage. */
+export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset: number): Tensor {
+  base.storage.owners++;
+  const numel = numelOf(shape);
+  const dense = isRowMajor(shape, strides);
+  return track(new Tensor(base.storage, shape, strides, offset, numel, base.code, dense, base.storage.graphVersion));
+}
+
+/** Another handle on the very same elements, outside the graph. */
+export function alias(t: Tensor): Tensor {
+  t.storage.owners++;
+  return track(
+    new Tensor(t.storage, t.shape, t.strides, t.offset, t.numel, t.code, t.isContiguous, t.storage.graphVersion),
+  );
+}
+
+/** Puts a new tensor under the care of the open scope, or of the garbage collector. */
+export function track(t: Tensor): Tensor {
+  const { scope } = current();
+  if (scope !== null) scope.made.push(t);
+  else if (t.viewVersion < 0) adopt(t.storage);
+  return t;
+}
+
+/** All tensors in a tree of arrays, maps, sets and plain objects. */
+export function tensorsIn(tree: unknown, found = new Set<Tensor>()): Set<Tensor> {
+  const stack: unknown[] = [tree];
+  const seen = new Set<unknown>();
+  while (stack.length > 0) {
+    const value = stack.pop();
+    if (value instanceof Tensor) found.add(value);
+    else if (value !== null && typeof value === 'object' && !seen.has(value) && !ArrayBuffer.isView(value)) {
+      seen.add(value);
+      if (value instanceof Map) stack.push(...value.values());
+      else if (Array.isArray(value) || value instanceof Set) stack.push(...value);
+      else stack.push(...Object.values(value));
+    }
+  }
+  return found;
+}
+
+/**
+ * Runs fn and frees at once every tensor made inside, except those in its result (searched in arrays, maps, sets and
+ * objects), those passed to `keep`, and gradients of leaves. An async fn is followed through its awaits. Values that
+ * a graph needs for its backward pass stay alive with the graph.
+ */
+export function scope<T>(fn: () => T): T {
+  const outer = current().scope as Scope<Tensor> | null;
+  const inner = new Scope<Tensor>();
+  return within({ scope: inner }, fn, (result) => endScope(inner, outer, tensorsIn(result, inner.kept)));
+}
+
+export function endScope(inner: Scope<Tensor>, outer: Scope<Tensor> | null, kept: Set<Tensor>): void {
+  for (const t of inner.made) {
+    if (t.disposed) continue;
+    if (!kept.has(t)) {
+      t.dispose();
+      // Still owned by a graph that outlives the scope, or by a view: now the collector's.
+      if (t.storage.slot >= 0) adopt(t.storage);
+    } else if (outer !== null && !inner.kept.has(t)) outer.made.push(t);
+    else adopt(t.storage);
+  }
+}
+
+/** Lets a tensor outlive the open scopes. Returns it. */
+export function keep<T extends Tensor>(t: T): T {
+  checkTensor('keep', t);
+  (current().scope as Scope<Tensor> | null)?.kept.add(t);
+  return t;
+}
+
+/** @throws AutogradError */
+export function assertNotStale(op: string, t: Tensor): void {
+  if (t.viewVersion >= 0 && t.viewVersion !== t.storage.graphVersion && current().grad) {
+    throw new AutogradError(
+      `${op}: this view of shape ${show(t.shape)} was taken before its base was changed in place by a recorded op. ` +
+        'Take the view again after the change.',
+    );
+  }
+}

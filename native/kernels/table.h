@@ -1,0 +1,156 @@
+// The contract between runtime and kernels: one table of function pointers per instruction set.
+// Kernel layer: maths only. No allocation, no threads of its own, no Node-API, no C++ library headers.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+namespace chainrule {
+
+enum DType : int32_t { kF32, kF64, kI32, kU8, kBool, kBF16, kDTypeCount };
+// A kernel computes in one of the first three; the others are converted on load and store.
+constexpr int kComputeTypes = 3;
+constexpr int kFloatTypes = 2;
+constexpr size_t kDTypeBytes[kDTypeCount] = {4, 8, 4, 1, 1, 2};
+
+enum Status : int32_t { kOk, kInvalidProgram, kOutOfMemory, kIndexOutOfRange };
+
+// What a kernel may ask of the runtime. Chunk boundaries must depend on the arguments' shapes alone,
+// never on the number of threads: that is what makes results the same bits for any thread count.
+struct Context {
+  void* self;
+  // Runs fn(arg, chunk) for every chunk in [0, chunks), in any order, maybe on several threads.
+  void (*parallel)(void* self, size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg);
+  // 64-byte aligned scratch memory, valid until the command ends; null when out of memory.
+  void* (*scratch)(void* self, size_t bytes);
+};
+
+// ---- elementwise --------------------------------------------------------------------------------
+enum MapOp : int32_t {
+#define UNARY(name, forward, pullback, saves) kMap_##name, kMap_##name##_vjp,
+#define UNARY_INT(name, forward, pullback, saves) UNARY(name, forward, pullback, saves)
+#define BINARY(name, forward) kMap_##name,
+#define BINARY_INT(name, forward) kMap_##name,
+#define COMPARE(name, forward) kMap_##name,
+#define TERNARY(name, forward) kMap_##name,
+#include "elementwise.def"
+#undef UNARY
+#undef UNARY_INT
+#undef BINARY
+#undef BINARY_INT
+#undef COMPARE
+#undef TERNARY
+  kMapOpCount
+};
+enum Saves : int32_t { SAVES_NONE, SAVES_X, SAVES_Y };
+constexpr int kMaxMapInputs = 3;
+constexpr int kMaxMapParams = 2;
+
+// Elementwise over contiguous blocks of the compute type: out[i] = f(in[0][i], ...), i < n.
+// `params` are the op's scalar parameters (p0, p1). out may alias any in exactly.
+using MapFn = void (*)(void* out, const void* const* in, size_t n, const double* params);
+// n elements of dtype D at src, `stride` elements apart (may be 0 or negative) -> contiguous compute type.
+using LoadFn = void (*)(void* dst, const void* src, ptrdiff_t stride, size_t n);
+// n contiguous elements of the compute type -> dtype D at dst, `stride` elements apart.
+using StoreFn = void (*)(void* dst, ptrdiff_t stride, const void* src, size_t n);
+
+// ---- along one axis: x seen as [outer, reduce, inner], contiguous ---------------------------------
+struct AxisArgs {
+  const void* x;
+  const void* g;  // pullbacks only
+  void* out;
+  int64_t outer, reduce, inner;
+  double scale;   // sum: factor on the result (mean = sum with 1/n); otherwise unused
+  bool reverse;   // cumsum only: sum from the end
+};
+enum ReduceOp : int32_t { kSum, kProd, kAmax, kAmin, kArgmax, kArgmin, kReduceOpCount };
+using AxisFn = Status (*)(const Context&, const AxisArgs&);
+
+// ---- matmul: c = alpha * a @ b + beta * c, for every batch entry ------------------------------------
+// Strides in elements, any sign pattern the view gave them; c rows are contiguous (c_cs == 1).
+struct GemmArgs {
+  const void* a;
+  const void* b;
+  void* c;
+  int64_t m, n, k;
+  int64_t a_rs, a_cs, b_rs, b_cs, c_rs;
+  int batch_dims;
+  int64_t batch[6], a_bs[6], b_bs[6], c_bs[6];
+  double alpha, beta;  // beta == 0: c is written, never read
+};
+using GemmFn = Status (*)(const Context&, const GemmArgs&);
+
+// ---- indexing ---------------------------------------------------------------------------------------
+// x seen as [outer, rows, inner]; indices int32; `bytes` = element size.
+//   rows:     out[o, j, i] = x[o, index[j], i]            (indexSelect, embedding)
+//   elements: out[o, j, i] = x[o, index[o, j, i], i]      (gather)
+// The add forms scatter: out[o, index, i] += x[o, j, i], in ascending j for every output element.
+struct IndexArgs {
+  const void* x;
+  const int32_t* index;
+  void* out;
+  int64_t outer, rows, count, inner;
+  bool per_element;
+  int64_t* bad;  // out: {position, value} of the first index outside [0, rows)
+};
+using GatherFn = Status (*)(const Context&, const IndexArgs&, size_t bytes);
+using ScatterAddFn = Status (*)(const Context&, const IndexArgs&);
+
+// ---- optimizers and norms over a list of tensors, contiguous, one dtype --------------------------------
+struct ListItem {
+  void* param;
+  const void* grad;
+  void* state[3];  // SGD: momentum. Adam: exp_avg, exp_avg_sq, max_exp_avg_sq. Unused: null.
+  int64_t n;
+};
+struct SgdArgs {
+  double lr, momentum, dampening, weight_decay;
+  bool nesterov, maximize, first;  // first: the momentum buffer is set to the gradient
+};
+struct AdamArgs {
+  double lr, beta1, beta2, eps, weight_decay, bias1, bias2;  // biasN = 1 - betaN^step
+  bool decoupled, amsgrad, maximize;                         // decoupled: AdamW
+};
+using SgdFn = Status (*)(const Context&, const ListItem*, size_t, const SgdArgs&);
+using AdamFn = Status (*)(const Context&, const ListItem*, size_t, const AdamArgs&);
+// out[0] (double) = sum over all items of sum(|grad|^2), in a fixed order.
+using ListSumSquaresFn = Status (*)(const Context&, const ListItem*, size_t, double* out);
+
+// ---- random numbers: Philox 4x32-10; element i depends only on (key, counter + i / 4, i % 4) ------------
+enum RandomOp : int32_t { kUniform, kNormal, kBernoulli, kRandint, kRandomOpCount };
+struct RandomArgs {
+  void* out;
+  int64_t n;
+  uint64_t key, counter;
+  double a, b;  // uniform: [a, b). normal: mean a, deviation b. bernoulli: 1 with chance a, else 0. randint: [a, b)
+};
+using RandomFn = Status (*)(const Context&, const RandomArgs&);
+
+struct KernelTable {
+  const char* isa;
+  int vector_bytes;
+  MapFn map[kMapOpCount][kComputeTypes];  // null: not defined for that type
+  LoadFn load[kDTypeCount][kComputeTypes];
+  StoreFn store[kComputeTypes][kDTypeCount];
+  AxisFn reduce[kReduceOpCount][kComputeTypes];  // argmax, argmin write int32
+  AxisFn cumsum[kComputeTypes];
+  AxisFn softmax[kFloatTypes], log_softmax[kFloatTypes];
+  AxisFn softmax_vjp[kFloatTypes], log_softmax_vjp[kFloatTypes];  // x holds y
+  GemmFn gemm[kFloatTypes];
+  GatherFn gather;
+  ScatterAddFn scatter_add[kComputeTypes];
+  void (*arange[kComputeTypes])(void* out, int64_t begin, int64_t n, double start, double step);  // out[i] = start + (begin + i) * step
+  SgdFn sgd[kFloatTypes];
+  AdamFn adam[kFloatTypes];
+  ListSumSquaresFn list_sum_squares[kFloatTypes];
+  RandomFn random[kRandomOpCount][kComputeTypes];
+};
+
+// One per isa_*.cc; select.cc picks. A table that this build or machine lacks is null.
+struct IsaLevel {
+  const char* name;  // baseline | avx2 | avx512 | neon
+  const KernelTable* table;
+};
+// The levels this machine can run, weakest first; `*count` of them.
+const IsaLevel* available_isas(size_t* count);
+
+}  // namespace chainrule

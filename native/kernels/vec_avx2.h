@@ -1,0 +1,52 @@
+// Vector layer, AVX2 with FMA: 32 bytes.
+// Kernel layer; included by isa_avx2.cc only.
+#pragma once
+#include <immintrin.h>
+#define CR_VECTOR_BYTES 32
+#include "vec_common.inc.h"
+
+namespace chainrule {
+namespace {
+
+constexpr bool kFusedMultiplyAdd = true;
+
+inline __m256i first_lanes32(size_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m256i first_lanes64(size_t n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x((long long)n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+// n <= kLanes<T>: the other lanes are zero, and memory past n is not touched.
+template <class T>
+inline Vec<T> load_n(const T* p, size_t n) {
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm256_maskload_epi32((const int*)p, first_lanes32(n));
+  else
+    return (Vec<T>)_mm256_maskload_epi64((const long long*)p, first_lanes64(n));
+}
+template <class T>
+inline void store_n(T* p, Vec<T> v, size_t n) {
+  if constexpr (sizeof(T) == 4)
+    _mm256_maskstore_epi32((int*)p, first_lanes32(n), (__m256i)v);
+  else
+    _mm256_maskstore_epi64((long long*)p, first_lanes64(n), (__m256i)v);
+}
+
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+
+inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
+inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
+
+template <class M>
+inline bool any(M mask) {
+  return _mm256_movemask_epi8((__m256i)mask) != 0;
+}
+
+}  // namespace
+}  // namespace chainrule

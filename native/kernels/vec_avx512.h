@@ -1,0 +1,46 @@
+// Vector layer, AVX-512 (F, BW, VL, DQ): 64 bytes.
+// Kernel layer; included by isa_avx512.cc only.
+#pragma once
+#include <immintrin.h>
+#define CR_VECTOR_BYTES 64
+#include "vec_common.inc.h"
+
+namespace chainrule {
+namespace {
+
+constexpr bool kFusedMultiplyAdd = true;
+
+// n <= kLanes<T>: the other lanes are zero, and memory past n is not touched.
+template <class T>
+inline Vec<T> load_n(const T* p, size_t n) {
+  if constexpr (sizeof(T) == 4)
+    return (Vec<T>)_mm512_maskz_loadu_epi32((__mmask16)((1u << n) - 1), p);
+  else
+    return (Vec<T>)_mm512_maskz_loadu_epi64((__mmask8)((1u << n) - 1), p);
+}
+template <class T>
+inline void store_n(T* p, Vec<T> v, size_t n) {
+  if constexpr (sizeof(T) == 4)
+    _mm512_mask_storeu_epi32(p, (__mmask16)((1u << n) - 1), (__m512i)v);
+  else
+    _mm512_mask_storeu_epi64(p, (__mmask8)((1u << n) - 1), (__m512i)v);
+}
+
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+
+// The unmasked form warns of an uninitialized variable in GCC 12.
+inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
+inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x); }
+
+template <class M>
+inline bool any(M mask) {
+  return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+}
+
+}  // namespace
+}  // namespace chainrule

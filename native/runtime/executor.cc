@@ -1,0 +1,131 @@
+// Executor. See executor.h.
+#include "executor.h"
+
+#include <cstring>
+
+#include "pool.h"
+
+namespace chainrule {
+
+namespace {
+
+// Scratch blocks live until the command ends. Kernels ask for them on the calling thread only.
+struct Scratch {
+  struct Block {
+    void* memory;
+    size_t bytes;
+  };
+  std::vector<Block> blocks;
+  ~Scratch() { clear(); }
+  void clear() {
+    for (const Block& block : blocks) arena::release(block.memory, block.bytes);
+    blocks.clear();
+  }
+};
+
+// Per thread and not per environment: a command runs on one thread from start to end.
+Scratch& scratch() {
+  thread_local Scratch* const instance = new Scratch;  // leaked on purpose: no destructor at thread exit
+  return *instance;
+}
+
+void* allocate_scratch(void*, size_t bytes) {
+  void* memory = arena::allocate(bytes);
+  if (memory) scratch().blocks.push_back({memory, bytes});
+  return memory;
+}
+
+void run_parallel(void*, size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
+  pool::parallel(chunks, fn, arg);
+}
+
+}  // namespace
+
+char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
+  const int32_t id = word();
+  const int64_t offset = size();
+  if (!ok()) return nullptr;
+  const int64_t width = static_cast<int64_t>(kDTypeBytes[dtype]);
+  const SlotTable::Slot* slot = slots_.find(id);
+  if (!slot && define) {
+    // low < 0 cannot be satisfied by a fresh block any more than by an old one: the check below refuses it.
+    const size_t bytes = static_cast<size_t>((offset + high) * width);
+    if (defined_count_ == 4) return fail("too many outputs"), nullptr;
+    switch (slots_.define(id, bytes)) {
+      case SlotTable::Defined::kYes: break;
+      case SlotTable::Defined::kBadId: return fail("slot is in use by another storage"), nullptr;
+      case SlotTable::Defined::kOutOfMemory:
+        failure_.detail[0] = static_cast<int64_t>(bytes);
+        return fail("out of memory", kOutOfMemory), nullptr;
+    }
+    defined_[defined_count_++] = id;
+    slot = slots_.find(id);
+  }
+  if (!slot) return fail("slot holds no storage"), nullptr;
+  if (offset + low < 0 || (offset + high) * width > static_cast<int64_t>(slot->bytes)) {
+    return fail("operand reaches past its storage"), nullptr;
+  }
+  return slot->block + offset * width;
+}
+
+Context Executor::context() { return {this, run_parallel, allocate_scratch}; }
+
+bool Executor::execute(const int32_t* words, int64_t count) {
+  failure_ = Failure{};
+  for (int64_t at = 0; at < count;) {
+    const uint32_t head = static_cast<uint32_t>(words[at]);
+    const int32_t opcode = static_cast<int32_t>(head & 0xffff);
+    const int64_t length = static_cast<int64_t>(head >> 16);
+    failure_.opcode = opcode;
+    if (opcode >= kOpcodeCount || length < 1 || length > count - at) {
+      failure_.status = kInvalidProgram;
+      failure_.reason = opcode >= kOpcodeCount ? "unknown opcode" : "bad command length";
+      return false;
+    }
+    Reader reader(words + at + 1, words + at + length, slots_, failure_);
+    const bool done = run(opcode, reader);
+    if (!scratch().blocks.empty()) scratch().clear();
+    if (!done) {
+      reader.undo();
+      return false;
+    }
+    at += length;
+    ++failure_.command;
+  }
+  return true;
+}
+
+const OpName* op_names() {
+#define UNARY(name, forward, pullback, saves) {#name, saves}, {#name "Vjp", SAVES_NONE},
+#define UNARY_INT(name, forward, pullback, saves) UNARY(name, forward, pullback, saves)
+#define BINARY(name, forward) {#name, SAVES_NONE},
+#define BINARY_INT(name, forward) {#name, SAVES_NONE},
+#define COMPARE(name, forward) {#name, SAVES_NONE},
+#define TERNARY(name, forward) {#name, SAVES_NONE},
+#define COMMAND(name, decoder) {#name, SAVES_NONE},
+  static constexpr OpName kNames[] = {
+#include "../kernels/elementwise.def"
+#include "../kernels/ops.def"
+  };
+#undef UNARY
+#undef UNARY_INT
+#undef BINARY
+#undef BINARY_INT
+#undef COMPARE
+#undef TERNARY
+#undef COMMAND
+  static_assert(sizeof kNames / sizeof *kNames == kOpcodeCount);
+  return kNames;
+}
+
+const KernelTable* select_kernels(const char* name) {
+  size_t count = 0;
+  const IsaLevel* levels = available_isas(&count);
+  if (!name || !*name) return count ? levels[count - 1].table : nullptr;
+  for (size_t i = 0; i < count; ++i) {
+    if (std::strcmp(levels[i].name, name) == 0) return levels[i].table;
+  }
+  return nullptr;
+}
+
+}  // namespace chainrule

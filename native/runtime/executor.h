@@ -1,0 +1,48 @@
+// The executor: validates and runs programs, command by command, on the calling thread and the pool.
+// One per environment. Runtime layer, no JavaScript types.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "../kernels/table.h"
+#include "arena.h"
+#include "program.h"
+
+namespace chainrule {
+
+class Executor {
+ public:
+  explicit Executor(const KernelTable& kernels) : kernels_(kernels) {}
+
+  // Runs the commands in words[0, count). Any words are safe: a fault stops the batch before the faulty command
+  // has changed anything, and failure() tells. Commands before it have run.
+  bool execute(const int32_t* words, int64_t count);
+  const Failure& failure() const { return failure_; }
+
+  SlotTable& slots() { return slots_; }
+  const SlotTable& slots() const { return slots_; }
+  const KernelTable& kernels() const { return kernels_; }
+  Context context();
+
+ private:
+  bool run(int32_t opcode, Reader& reader);
+
+  const KernelTable& kernels_;
+  SlotTable slots_;
+  Failure failure_;
+};
+
+struct OpName {
+  const char* name;
+  Saves saves;
+};
+// Every opcode's name, in opcode order; kOpcodeCount of them.
+const OpName* op_names();
+// The kernels for a level name ("avx2"), or for the best level when name is null or empty; null when not available.
+const KernelTable* select_kernels(const char* name);
+
+// Decoders, one per row of ops.def and one for all elementwise ops.
+void run_map(Reader& reader, const KernelTable& kernels, const Context& context, int32_t op);
+
+}  // namespace chainrule

@@ -1,0 +1,215 @@
+// Test layer: SGD, Adam and the sum of squares over lists of tensors, on every instruction set of this machine,
+// against the textbook formulas in long double.
+#include <math.h>
+
+#include "kernel_test.h"
+
+using namespace chainrule;
+using namespace chainrule::test;
+
+namespace {
+
+constexpr int64_t kSizes[] = {1, 0, 3, 16, 17, 31, 1000, 20011, 5, 9000};
+constexpr int kSteps = 5;
+constexpr int kStates = 3;
+
+// A list of tensors in the kernel's type, and the same numbers in long double.
+template <class T>
+struct List {
+  std::vector<Buffer<T>> param, grad, state[kStates];
+  std::vector<std::vector<long double>> exact_param, exact_state[kStates];
+
+  explicit List(uint64_t seed) {
+    std::mt19937_64 rng(seed);
+    for (const int64_t n : kSizes) {
+      param.emplace_back(n, true);
+      grad.emplace_back(n);
+      exact_param.emplace_back(n);
+      for (int s = 0; s < kStates; ++s) {
+        state[s].emplace_back(n);
+        exact_state[s].emplace_back(n);
+        for (int64_t i = 0; i < n; ++i) state[s].back()[i] = 0;
+      }
+      for (int64_t i = 0; i < n; ++i) exact_param.back()[i] = param.back()[i] = draw<T>(rng);
+    }
+  }
+  void draw_gradients(uint64_t seed) {
+    std::mt19937_64 rng(seed);
+    for (Buffer<T>& g : grad) {
+      for (size_t i = 0; i < g.size(); ++i) g[i] = draw<T>(rng);
+    }
+  }
+  std::vector<ListItem> items() {
+    std::vector<ListItem> list;
+    for (size_t k = 0; k < param.size(); ++k) {
+      list.push_back({param[k].data(),
+                      grad[k].data(),
+                      {state[0][k].data(), state[1][k].data(), state[2][k].data()},
+                      static_cast<int64_t>(param[k].size())});
+    }
+    return list;
+  }
+  bool same_bits(const List& other) const {
+    bool same = true;
+    for (size_t k = 0; k < param.size(); ++k) {
+      same &= param[k].same_bits(other.param[k]) && param[k].canaries_intact();
+      for (int s = 0; s < kStates; ++s)
+        same &= state[s][k].same_bits(other.state[s][k]) && state[s][k].canaries_intact();
+    }
+    return same;
+  }
+  // The largest error of parameters and states, relative to 1 + |exact|.
+  long double error() const {
+    long double worst = 0;
+    const auto compare = [&](const Buffer<T>& got, const std::vector<long double>& want) {
+      for (size_t i = 0; i < got.size(); ++i) {
+        const long double e = fabsl(got[i] - want[i]) / (1 + fabsl(want[i]));
+        if (!(e <= worst)) worst = e;
+      }
+    };
+    for (size_t k = 0; k < param.size(); ++k) {
+      compare(param[k], exact_param[k]);
+      for (int s = 0; s < kStates; ++s) compare(state[s][k], exact_state[s][k]);
+    }
+    return worst;
+  }
+};
+
+void exact_sgd(long double& p, long double g, long double& buffer, const SgdArgs& a) {
+  if (a.maximize) g = -g;
+  g += a.weight_decay * p;
+  if (a.momentum != 0) {
+    buffer = a.first ? g : a.momentum * buffer + (1 - a.dampening) * g;
+    g = a.nesterov ? g + a.momentum * buffer : buffer;
+  }
+  p -= a.lr * g;
+}
+
+void exact_adam(long double& p, long double g, long double& m, long double& v, long double& most, const AdamArgs& a) {
+  if (a.maximize) g = -g;
+  if (a.decoupled)
+    p -= a.lr * a.weight_decay * p;
+  else
+    g += a.weight_decay * p;
+  m = a.beta1 * m + (1 - a.beta1) * g;
+  v = a.beta2 * v + (1 - a.beta2) * g * g;
+  if (a.amsgrad) most = fmaxl(most, v);
+  p -= a.lr / a.bias1 * m / (sqrtl(a.amsgrad ? most : v) / sqrtl(a.bias2) + a.eps);
+}
+
+// Takes kSteps steps in two orders of chunks. `step(list, context, number)` sets the arguments of that step and runs
+// the kernel; `exact` is the reference with those arguments.
+template <class T, class Step, class Exact>
+void check_optimizer(const char* isa, const char* name, int variant, const Step& step, const Exact& exact) {
+  List<T> list(7), reversed(7);
+  TestContext threads(TestContext::kThreads), reverse(TestContext::kReverse);
+  for (int t = 1; t <= kSteps; ++t) {
+    list.draw_gradients(100 + t);
+    reversed.draw_gradients(100 + t);
+    CHECK(step(list, threads, t) == kOk && step(reversed, reverse, t) == kOk, "%s %s", isa, name);
+    for (size_t k = 0; k < list.param.size(); ++k) {
+      for (size_t i = 0; i < list.param[k].size(); ++i) {
+        exact(list.exact_param[k][i], list.grad[k][i], list.exact_state[0][k][i], list.exact_state[1][k][i],
+              list.exact_state[2][k][i]);
+      }
+    }
+  }
+  const long double tolerance = sizeof(T) == 8 ? 1e-14L : 2e-6L;
+  CHECK(list.error() < tolerance, "%s %s variant %d: error %Lg", isa, name, variant, list.error());
+  CHECK(list.same_bits(reversed), "%s %s variant %d: order of chunks", isa, name, variant);
+  CHECK(threads.chunks() > 1, "%s %s: nothing for a second thread", isa, name);
+}
+
+template <class T>
+void test_sgd(const KernelTable& table) {
+  for (int variant = 0; variant < 32; ++variant) {
+    SgdArgs args{};
+    args.lr = 0.1;
+    args.momentum = variant & 1 ? 0.9 : 0;
+    args.dampening = variant & 2 ? 0.25 : 0;
+    args.weight_decay = variant & 4 ? 0.01 : 0;
+    args.nesterov = variant & 8;
+    args.maximize = variant & 16;
+    const auto step = [&](List<T>& list, TestContext& context, int t) {
+      std::vector<ListItem> items = list.items();
+      // Without momentum there is no buffer.
+      for (ListItem& item : items) item.state[1] = item.state[2] = nullptr;
+      if (args.momentum == 0) {
+        for (ListItem& item : items) item.state[0] = nullptr;
+      }
+      args.first = t == 1;
+      return table.sgd[type_index<T>()](context, items.data(), items.size(), args);
+    };
+    check_optimizer<T>(
+        table.isa, "sgd", variant, step,
+        [&](long double& p, T g, long double& buffer, long double&, long double&) { exact_sgd(p, g, buffer, args); });
+  }
+}
+
+template <class T>
+void test_adam(const KernelTable& table) {
+  for (int variant = 0; variant < 16; ++variant) {
+    AdamArgs args{};
+    args.lr = 0.01, args.beta1 = 0.9, args.beta2 = 0.999, args.eps = 1e-8;
+    args.weight_decay = variant & 1 ? 0.02 : 0;
+    args.decoupled = variant & 2;
+    args.amsgrad = variant & 4;
+    args.maximize = variant & 8;
+    const auto step = [&](List<T>& list, TestContext& context, int t) {
+      std::vector<ListItem> items = list.items();
+      if (!args.amsgrad) {
+        for (ListItem& item : items) item.state[2] = nullptr;
+      }
+      args.bias1 = 1 - pow(args.beta1, t), args.bias2 = 1 - pow(args.beta2, t);
+      return table.adam[type_index<T>()](context, items.data(), items.size(), args);
+    };
+    check_optimizer<T>(table.isa, "adam", variant, step,
+                       [&](long double& p, T g, long double& m, long double& v, long double& most) {
+                         exact_adam(p, g, m, v, most, args);
+                       });
+  }
+}
+
+template <class T>
+void test_sum_squares(const KernelTable& table) {
+  List<T> list(9);
+  list.draw_gradients(10);
+  long double want = 0;
+  for (Buffer<T>& g : list.grad) {
+    for (size_t i = 0; i < g.size(); ++i) {
+      if (i % 97 == 5) g[i] *= T(1e15);  // float32 squares overflow
+      want += static_cast<long double>(g[i]) * g[i];
+    }
+  }
+  const std::vector<ListItem> items = list.items();
+  double got[3];
+  const TestContext::Order orders[] = {TestContext::kForward, TestContext::kReverse, TestContext::kThreads};
+  for (int k = 0; k < 3; ++k) {
+    TestContext context(orders[k]);
+    CHECK(table.list_sum_squares[type_index<T>()](context, items.data(), items.size(), &got[k]) == kOk, "status");
+  }
+  CHECK(fabsl(got[0] - want) < 1e-14L * want, "%s sum of squares: %g", table.isa, got[0]);
+  CHECK(!memcmp(&got[0], &got[1], 8) && !memcmp(&got[0], &got[2], 8), "%s sum of squares: order", table.isa);
+
+  TestContext context(TestContext::kForward), poor(TestContext::kForward, true);
+  CHECK(table.list_sum_squares[type_index<T>()](context, nullptr, 0, got) == kOk && got[0] == 0, "%s empty", table.isa);
+  CHECK(table.list_sum_squares[type_index<T>()](poor, items.data(), items.size(), got) == kOutOfMemory, "%s",
+        table.isa);
+  list.grad[6][999] = NAN;
+  CHECK(table.list_sum_squares[type_index<T>()](context, items.data(), items.size(), got) == kOk && got[0] != got[0],
+        "%s NaN", table.isa);
+}
+
+}  // namespace
+
+int main() {
+  for_each_isa([](const KernelTable& table) {
+    test_sgd<float>(table);
+    test_sgd<double>(table);
+    test_adam<float>(table);
+    test_adam<double>(table);
+    test_sum_squares<float>(table);
+    test_sum_squares<double>(table);
+  });
+  return report();
+}

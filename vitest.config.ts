@@ -1,0 +1,12 @@
+// How `npm test` runs: every test file in a process of its own, with gc() for the tests of memory.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    pool: 'forks',
+    execArgv: ['--expose-gc'],
+    testTimeout: 60_000,
+    reporters: ['default', './scripts/plain-reporter.mjs'],
+  },
+});
