@@ -13,5 +13,7 @@ export function checkRange(op: string, what: string, value: unknown, least = 0, 
 export function checkOptions(op: string, options: object, known: object): void {
   const unknown = Object.keys(options).find((key) => !Object.hasOwn(known, key));
   if (unknown === undefined) return;
-  throw new ArgumentError(`${op}: unknown option ${describe(unknown)}. Expected one of ${Object.keys(known).join(', ')}.`);
+  throw new ArgumentError(
+    `${op}: unknown option ${describe(unknown)}. Expected one of ${Object.keys(known).join(', ')}.`,
+  );
 }

@@ -41,6 +41,6 @@ export function fromBfloat16(bits: number): number {
 export function toBfloat16(value: number): number {
   f32[0] = value;
   const bits = u32[0]!;
-  if (value !== value) return (bits >>> 16) | 0x40;
+  if (Number.isNaN(value)) return (bits >>> 16) | 0x40;
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }

@@ -1,7 +1,7 @@
 // Gives tensors their methods: every op whose first argument is a tensor, and what reads, differentiates and prints.
 // A function is written once; its method is derived here, name and type.
 import { inspect } from 'node:util';
-import { backward, type BackwardOptions } from './autograd/backward.ts';
+import { type BackwardOptions, backward } from './autograd/backward.ts';
 import { edgeOf } from './autograd/tape.ts';
 import { ArgumentError, AutogradError } from './errors.ts';
 import * as inPlace from './ops/in-place.ts';
@@ -14,7 +14,7 @@ import { checkTensor, type GradHook, Tensor } from './tensor.ts';
 /** What of the op library has no method: its first argument is not the tensor it works on. */
 const NOT_METHODS = [
   ...(['arange', 'empty', 'eye', 'full', 'linspace', 'ones', 'tensor', 'zeros'] as const),
-  ...(['bernoulli', 'normal', 'rand', 'randint', 'randn', 'randperm', 'cast', 'castLike', 'cat', 'stack'] as const),
+  ...(['bernoulli', 'normal', 'rand', 'randint', 'randn', 'randperm', 'cat', 'stack'] as const),
 ];
 type NotMethod = (typeof NOT_METHODS)[number] | 'max' | 'min';
 

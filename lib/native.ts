@@ -44,7 +44,7 @@ interface Addon {
 
 function load(): Addon {
   const require = createRequire(import.meta.url);
-  const chosen = process.env['CHAINRULE_BINARY_PATH'];
+  const chosen = process.env.CHAINRULE_BINARY_PATH;
   if (chosen) return require(fileURLToPath(new URL(chosen, `file://${process.cwd()}/`))) as Addon;
   const built = fileURLToPath(new URL('../build/Release/chainrule.node', import.meta.url));
   if (existsSync(built)) return require(built) as Addon;

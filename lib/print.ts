@@ -1,9 +1,10 @@
 // How tensors print: as PyTorch prints them, large ones with their middle left out.
+
+import { noGrad } from './autograd/tape.ts';
 import { BOOL } from './dtype.ts';
 import { cat } from './ops/join.ts';
 import { toTypedArray } from './ops/read.ts';
 import { narrow } from './ops/views.ts';
-import { noGrad } from './autograd/tape.ts';
 import { show } from './shape.ts';
 import { scope, type Tensor } from './tensor.ts';
 
@@ -31,7 +32,8 @@ function formatter(values: ArrayLike<number>): (value: number) => string {
 /** The parts of a large tensor that are printed: both ends of every long dimension. */
 function corners(t: Tensor): Tensor {
   return t.shape.reduce(
-    (part: Tensor, size, d) => (size > 2 * EDGE ? cat([narrow(part, d, 0, EDGE), narrow(part, d, size - EDGE, EDGE)], d) : part),
+    (part: Tensor, size, d) =>
+      size > 2 * EDGE ? cat([narrow(part, d, 0, EDGE), narrow(part, d, size - EDGE, EDGE)], d) : part,
     t,
   );
 }

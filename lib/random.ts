@@ -36,7 +36,9 @@ export class Generator {
 
   loadStateDict(state: GeneratorState): void {
     if (typeof state?.seed !== 'bigint' || typeof state.counter !== 'bigint') {
-      throw new ArgumentError('Generator.loadStateDict: expected { seed, counter }, both bigint, as stateDict() gives.');
+      throw new ArgumentError(
+        'Generator.loadStateDict: expected { seed, counter }, both bigint, as stateDict() gives.',
+      );
     }
     this.#seed = state.seed & MASK;
     this.#counter = state.counter & MASK;

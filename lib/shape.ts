@@ -56,12 +56,15 @@ export function describe(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (typeof value === 'bigint') return `${value}n`;
   if (value === null || typeof value !== 'object') return String(value);
-  return Array.isArray(value) ? `an array of ${value.length}` : `a ${value.constructor?.name ?? 'null-prototype object'}`;
+  return Array.isArray(value)
+    ? `an array of ${value.length}`
+    : `a ${value.constructor?.name ?? 'null-prototype object'}`;
 }
 
 /** A copy of a shape given by the user, each entry read once. @throws ShapeError, ArgumentError */
 export function checkShape(op: string, shape: unknown, least = 0): number[] {
-  if (!Array.isArray(shape)) throw new ArgumentError(`${op}: the shape is ${describe(shape)}. Expected an array of sizes.`);
+  if (!Array.isArray(shape))
+    throw new ArgumentError(`${op}: the shape is ${describe(shape)}. Expected an array of sizes.`);
   if (shape.length > MAX_DIMS) {
     throw new ShapeError(`${op}: ${shape.length} dimensions. At most ${MAX_DIMS} are supported.`);
   }

@@ -44,7 +44,16 @@ export class Tensor implements View {
   extra: Extra | null = null;
 
   /** @internal */
-  constructor(storage: Storage, shape: Shape, strides: Shape, offset: number, numel: number, code: number, dense: boolean, viewVersion: number) {
+  constructor(
+    storage: Storage,
+    shape: Shape,
+    strides: Shape,
+    offset: number,
+    numel: number,
+    code: number,
+    dense: boolean,
+    viewVersion: number,
+  ) {
     this.storage = storage;
     this.shape = shape;
     this.strides = strides;

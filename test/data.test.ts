@@ -17,11 +17,21 @@ class Squares implements data.Dataset<{ x: Tensor; pair: [number, boolean]; name
 
 describe('TensorDataset', () => {
   it('gives rows one by one or by a list of indices', () => {
-    const set = new data.TensorDataset(tensor([[1, 2], [3, 4], [5, 6]]), tensor([7, 8, 9], { dtype: 'int32' }));
+    const set = new data.TensorDataset(
+      tensor([
+        [1, 2],
+        [3, 4],
+        [5, 6],
+      ]),
+      tensor([7, 8, 9], { dtype: 'int32' }),
+    );
     expect(set.length).toBe(3);
     expect(set.get(1).map(values)).toEqual([[3, 4], [8]]);
     const batch = set.getBatch(tensor([2, 0], { dtype: 'int32' }));
-    expect(batch.map(values)).toEqual([[5, 6, 1, 2], [9, 7]]);
+    expect(batch.map(values)).toEqual([
+      [5, 6, 1, 2],
+      [9, 7],
+    ]);
     expect(batch.map(({ dtype }) => dtype)).toEqual(['float32', 'int32']);
   });
 
@@ -51,7 +61,13 @@ describe('collate', () => {
   });
 
   it('may be the user’s', () => {
-    const loader = new data.DataLoader(new Squares(), { batchSize: 2, collate: (samples) => stack(samples.map(({ x }) => x)).sum().item() });
+    const loader = new data.DataLoader(new Squares(), {
+      batchSize: 2,
+      collate: (samples) =>
+        stack(samples.map(({ x }) => x))
+          .sum()
+          .item(),
+    });
     expect([...loader]).toEqual([2, 18, 20]);
   });
 });
@@ -63,14 +79,18 @@ describe('DataLoader', () => {
     expect(epoch(loader)).toEqual([[0, 1, 2], [3, 4, 5], [6]]);
     expect(loader.length).toBe(3);
     const dropping = new data.DataLoader(numbers(7), { batchSize: 3, dropLast: true });
-    expect(epoch(dropping)).toEqual([[0, 1, 2], [3, 4, 5]]);
+    expect(epoch(dropping)).toEqual([
+      [0, 1, 2],
+      [3, 4, 5],
+    ]);
     expect(dropping.length).toBe(2);
     expect(epoch(new data.DataLoader(numbers(2)))).toEqual([[0], [1]]);
     expect(epoch(new data.DataLoader(numbers(0), { shuffle: true }))).toEqual([]);
   });
 
   it('shuffles anew each epoch, every sample once, as the generator says', () => {
-    const make = (seed: number) => new data.DataLoader(numbers(50), { batchSize: 8, shuffle: true, generator: new Generator(seed) });
+    const make = (seed: number) =>
+      new data.DataLoader(numbers(50), { batchSize: 8, shuffle: true, generator: new Generator(seed) });
     const [a, b, c] = [make(1), make(1), make(2)];
     const [first, second] = [epoch(a), epoch(a)];
     for (const order of [first, second]) expect(sorted(order.flat())).toEqual(Array.from({ length: 50 }, (_, i) => i));
@@ -86,7 +106,8 @@ describe('DataLoader', () => {
 
   it('keeps inputs and labels together', () => {
     const set = new data.TensorDataset(arange(100), arange(100).mul(2));
-    for (const [x, y] of new data.DataLoader(set, { batchSize: 7, shuffle: true })) expect(values(x.mul(2))).toEqual(values(y));
+    for (const [x, y] of new data.DataLoader(set, { batchSize: 7, shuffle: true }))
+      expect(values(x.mul(2))).toEqual(values(y));
   });
 
   it('starts a new epoch after a loop that was left', () => {

@@ -2,15 +2,20 @@
 import { describe, expect, it } from 'vitest';
 import { data, Generator, manualSeed, nn, optim, randn, scope, type Tensor, tensor, zeros } from '../lib/index.ts';
 
-const values = (t: Tensor): number[] => Array.from(t.detach().to('float64').toTypedArray() as Float64Array);
-const leaf = (x: number[], dtype: 'float32' | 'float64' = 'float64'): Tensor => tensor(x, { dtype, requiresGrad: true });
+const values = (t: Tensor): number[] => Array.from(t.detach().to('float64').toTypedArray());
+const leaf = (x: number[], dtype: 'float32' | 'float64' = 'float64'): Tensor =>
+  tensor(x, { dtype, requiresGrad: true });
 const gradients = (steps: number, n: number): number[][] =>
   Array.from({ length: steps }, (_, step) => values(randn([n], { dtype: 'float64', generator: new Generator(step) })));
 
 /** One element of the parameter through all steps. */
 type Reference<Options> = (p: number, grads: number[], options: Options) => number;
 
-const sgd: Reference<optim.SGDOptions> = (start, grads, { lr, momentum, dampening, weightDecay, nesterov, maximize }) => {
+const sgd: Reference<optim.SGDOptions> = (
+  start,
+  grads,
+  { lr, momentum, dampening, weightDecay, nesterov, maximize },
+) => {
   let [p, buffer] = [start, 0];
   for (const [i, grad] of grads.entries()) {
     let g = (maximize ? -grad : grad) + weightDecay * p;
@@ -21,21 +26,23 @@ const sgd: Reference<optim.SGDOptions> = (start, grads, { lr, momentum, dampenin
   return p;
 };
 
-const adam = (decoupled: boolean): Reference<optim.AdamOptions> => (start, grads, options) => {
-  const { lr, betas, eps, weightDecay, amsgrad, maximize } = options;
-  let [p, m, v, vMax] = [start, 0, 0, 0];
-  for (const [i, grad] of grads.entries()) {
-    let g = maximize ? -grad : grad;
-    if (decoupled) p -= lr * weightDecay * p;
-    else g += weightDecay * p;
-    m = betas[0] * m + (1 - betas[0]) * g;
-    v = betas[1] * v + (1 - betas[1]) * g * g;
-    vMax = amsgrad ? Math.max(vMax, v) : v;
-    const denominator = Math.sqrt(vMax) / Math.sqrt(1 - betas[1] ** (i + 1)) + eps;
-    p -= ((lr / (1 - betas[0] ** (i + 1))) * m) / denominator;
-  }
-  return p;
-};
+const adam =
+  (decoupled: boolean): Reference<optim.AdamOptions> =>
+  (start, grads, options) => {
+    const { lr, betas, eps, weightDecay, amsgrad, maximize } = options;
+    let [p, m, v, vMax] = [start, 0, 0, 0];
+    for (const [i, grad] of grads.entries()) {
+      let g = maximize ? -grad : grad;
+      if (decoupled) p -= lr * weightDecay * p;
+      else g += weightDecay * p;
+      m = betas[0] * m + (1 - betas[0]) * g;
+      v = betas[1] * v + (1 - betas[1]) * g * g;
+      vMax = amsgrad ? Math.max(vMax, v) : v;
+      const denominator = Math.sqrt(vMax) / Math.sqrt(1 - betas[1] ** (i + 1)) + eps;
+      p -= ((lr / (1 - betas[0] ** (i + 1))) * m) / denominator;
+    }
+    return p;
+  };
 
 const SGD = { lr: 0.01, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, maximize: false };
 const ADAM = { lr: 0.001, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0, amsgrad: false, maximize: false } as const;
@@ -51,7 +58,11 @@ describe('an optimizer computes its formula', () => {
     { momentum: 0.8, nesterov: true, weightDecay: 0.1 },
     { weightDecay: 0.2, maximize: true },
   ]) {
-    cases.push([`SGD ${JSON.stringify(options)}`, (p) => new optim.SGD(p, options), (p, g) => sgd(p, g, { ...SGD, ...options })]);
+    cases.push([
+      `SGD ${JSON.stringify(options)}`,
+      (p) => new optim.SGD(p, options),
+      (p, g) => sgd(p, g, { ...SGD, ...options }),
+    ]);
   }
   for (const options of [
     {},
@@ -60,9 +71,17 @@ describe('an optimizer computes its formula', () => {
     { amsgrad: true, eps: 1e-3 },
     { maximize: true, lr: 0.05 },
   ]) {
-    cases.push([`Adam ${JSON.stringify(options)}`, (p) => new optim.Adam(p, options), (p, g) => adam(false)(p, g, { ...ADAM, ...options })]);
+    cases.push([
+      `Adam ${JSON.stringify(options)}`,
+      (p) => new optim.Adam(p, options),
+      (p, g) => adam(false)(p, g, { ...ADAM, ...options }),
+    ]);
     const decayed = { ...ADAM, weightDecay: 0.01, ...options };
-    cases.push([`AdamW ${JSON.stringify(options)}`, (p) => new optim.AdamW(p, options), (p, g) => adam(true)(p, g, decayed)]);
+    cases.push([
+      `AdamW ${JSON.stringify(options)}`,
+      (p) => new optim.AdamW(p, options),
+      (p, g) => adam(true)(p, g, decayed),
+    ]);
   }
 
   it.each(cases)('%s', (_, make, reference) => {
@@ -76,11 +95,20 @@ describe('an optimizer computes its formula', () => {
       optimizer.step();
     }
     for (const [i, start] of START.entries()) {
-      const expected = reference(start, steps.map((grad) => grad[i]!));
+      const expected = reference(
+        start,
+        steps.map((grad) => grad[i]!),
+      );
       expect(values(params[0]!)[i]).toBeCloseTo(expected, 11);
       expect(Math.abs(values(params[1]!)[i]! - expected)).toBeLessThan(1e-5 * Math.max(1, Math.abs(expected)));
     }
-    expect(values(params[2]!)[0]).toBeCloseTo(reference(7, steps.map((grad) => grad[0]!)), 11);
+    expect(values(params[2]!)[0]).toBeCloseTo(
+      reference(
+        7,
+        steps.map((grad) => grad[0]!),
+      ),
+      11,
+    );
   });
 
   it('with a step of its own for a parameter whose gradients come late', () => {
@@ -125,7 +153,10 @@ describe('Optimizer', () => {
     optimizer.paramGroups[0]!.lr = 0;
     step(optimizer, [a, b], 1);
     expect([values(a), values(b)]).toEqual([[0.5], [0.5]]);
-    expect(optimizer.paramGroups.map(({ lr, momentum }) => [lr, momentum])).toEqual([[0, 0], [0.25, 0]]);
+    expect(optimizer.paramGroups.map(({ lr, momentum }) => [lr, momentum])).toEqual([
+      [0, 0],
+      [0.25, 0],
+    ]);
   });
 
   it('takes the parameters of a module as they come', () => {
@@ -147,7 +178,10 @@ describe('Optimizer', () => {
       step(second, resumed, grad);
     }
     expect(resumed.map(values)).toEqual(straight.map(values));
-    expect(second.paramGroups.map(({ lr, amsgrad }) => [lr, amsgrad])).toEqual([[0.1, true], [1, true]]);
+    expect(second.paramGroups.map(({ lr, amsgrad }) => [lr, amsgrad])).toEqual([
+      [0.1, true],
+      [1, true],
+    ]);
   });
 
   it('refuses a state that is not for its parameters, and keeps its own', () => {
@@ -155,12 +189,17 @@ describe('Optimizer', () => {
     const optimizer = new optim.Adam([p]);
     step(optimizer, [p], 1);
     const other = [leaf([1]), leaf([1, 2], 'float32')];
-    for (const [i, message] of ['expAvg of parameter 0 is float64[1]. Expected float64[2]', 'is float32[2]'].entries()) {
+    for (const [i, message] of [
+      'expAvg of parameter 0 is float64[1]. Expected float64[2]',
+      'is float32[2]',
+    ].entries()) {
       const wrong = new optim.Adam([other[i]!]);
       step(wrong, [other[i]!], 1);
       expect(() => optimizer.loadStateDict(wrong.stateDict())).toThrow(message);
     }
-    expect(() => optimizer.loadStateDict(new optim.Adam(other).stateDict())).toThrow('groups of 2 parameters. Expected 1.');
+    expect(() => optimizer.loadStateDict(new optim.Adam(other).stateDict())).toThrow(
+      'groups of 2 parameters. Expected 1.',
+    );
     const negative = optimizer.stateDict();
     negative.paramGroups[0]!.lr = -1;
     expect(() => optimizer.loadStateDict(negative)).toThrow('lr is -1');
@@ -198,7 +237,10 @@ describe('Optimizer', () => {
     ['AdamW: betas are [0.9,1]', () => new optim.AdamW([leaf([1])], { betas: [0.9, 1] })],
     ['Adam: betas are 0.9', () => new optim.Adam([leaf([1])], { betas: 0.9 as unknown as [number, number] })],
     ['Adam: eps is -1', () => new optim.Adam([leaf([1])], { eps: -1 })],
-    ["Adam: unknown option \"beta\". Expected one of lr, betas", () => new optim.Adam([leaf([1])], { beta: 1 } as object)],
+    [
+      'Adam: unknown option "beta". Expected one of lr, betas',
+      () => new optim.Adam([leaf([1])], { beta: 1 } as object),
+    ],
     ['SGD: a tensor of shape [1] is the result of an op', () => new optim.SGD([leaf([1]).mul(2)])],
     ['SGD: got 3. Expected tensors', () => new optim.SGD([{ params: [3 as unknown as Tensor] }])],
     ['SGD: a parameter of shape [1] appears twice', () => ((p) => new optim.SGD([p, p]))(leaf([1]))],
@@ -218,7 +260,10 @@ describe('the training loop', () => {
     const optimizer = new optim.SGD(model.parameters(), { lr: 0.1 });
     const losses: number[] = [];
     for (let epoch = 0; epoch < 10; epoch++) {
-      for (const [input, target] of new data.DataLoader(new data.TensorDataset(x, y), { batchSize: 16, shuffle: true })) {
+      for (const [input, target] of new data.DataLoader(new data.TensorDataset(x, y), {
+        batchSize: 16,
+        shuffle: true,
+      })) {
         if (options.zero) optimizer.zeroGrad();
         const loss = new nn.MSELoss().call(model.call(input), target);
         loss.backward();
@@ -250,7 +295,12 @@ describe('the training loop', () => {
     loss(0, 10).backward();
     const whole = [...model.parameters()].flatMap(({ grad }) => values(grad!));
     model.zeroGrad();
-    for (const [from, size] of [[0, 3], [3, 6], [9, 1]] as const) loss(from, size).backward();
+    for (const [from, size] of [
+      [0, 3],
+      [3, 6],
+      [9, 1],
+    ] as const)
+      loss(from, size).backward();
     const parts = [...model.parameters()].flatMap(({ grad }) => values(grad!));
     for (const [i, v] of whole.entries()) expect(parts[i]).toBeCloseTo(v, 12);
   });
@@ -262,6 +312,6 @@ describe('the training loop', () => {
     optimizer.step();
     const { step, tensors } = optimizer.stateDict().state.get(0)!;
     expect(step).toBe(1);
-    expect(tensors['momentumBuffer']!.shape).toEqual([2, 3]);
+    expect(tensors.momentumBuffer!.shape).toEqual([2, 3]);
   });
 });

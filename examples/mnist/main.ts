@@ -3,10 +3,10 @@
 import { buildInfo, data, io, manualSeed, nn, noGrad, optim, setNumThreads } from '../../lib/index.ts';
 import { CLASSES, loadMnist, type Mnist, PIXELS } from './mnist.ts';
 import { type Options, parseOptions, prepareOutput, USAGE, UsageError } from './options.ts';
-import { accuracyOf, type Confusion, confusionTable, percent, Progress } from './report.ts';
+import { accuracyOf, type Confusion, confusionTable, Progress, percent } from './report.ts';
 
 /** Of one epoch to that of the next. */
-const LR_DECAY = 0.7;
+const LR_DECAY = 0.6;
 
 const createModel = (): nn.Sequential =>
   new nn.Sequential(
@@ -73,7 +73,9 @@ async function main(args: string[]): Promise<void> {
   const training = loadMnist('train');
   const test = loadMnist('t10k');
   const { isa, threads } = buildInfo();
-  console.log(`MNIST: ${training.length} images to learn from, ${test.length} to be judged by (${isa}, threads: ${threads})`);
+  console.log(
+    `MNIST: ${training.length} images to learn from, ${test.length} to be judged by (${isa}, threads: ${threads})`,
+  );
 
   const model = createModel();
   const { steps, seconds } = await train(model, training, test, options, interrupt.signal);
@@ -88,9 +90,12 @@ async function main(args: string[]): Promise<void> {
   const copy = createModel();
   copy.loadStateDict(io.loadSafetensors(options.out).tensors);
   const [accuracy, copied] = [accuracyOf(confusion), accuracyOf(evaluate(copy, test))];
-  if (accuracy !== copied) throw new Error(`trained to ${percent(accuracy)}, but the saved weights reach ${percent(copied)}`);
+  if (accuracy !== copied)
+    throw new Error(`trained to ${percent(accuracy)}, but the saved weights reach ${percent(copied)}`);
 
-  console.log(`\nTest images, what they are (rows) and what they were read as (columns):\n\n${confusionTable(confusion)}\n`);
+  console.log(
+    `\nTest images, what they are (rows) and what they were read as (columns):\n\n${confusionTable(confusion)}\n`,
+  );
   console.log(`Test accuracy ${percent(accuracy)}, and the same with the weights read back from ${options.out}.`);
   console.log(`Trained ${steps} steps in ${seconds.toFixed(1)} s: ${(steps / seconds).toFixed(0)} steps/s.`);
 }

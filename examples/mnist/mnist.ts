@@ -53,9 +53,14 @@ export function makeDataset(images: Idx, labels: Idx, name: string): Mnist {
     throw new FormatError(`${name}: labels of shape ${labels.shape.join(' x ')} for ${count} images.`);
   }
   const wrong = labels.values.findIndex((label) => label >= CLASSES);
-  if (wrong >= 0) throw new FormatError(`${name}: label ${wrong} is ${labels.values[wrong]}. Expected 0 to ${CLASSES - 1}.`);
+  if (wrong >= 0)
+    throw new FormatError(`${name}: label ${wrong} is ${labels.values[wrong]}. Expected 0 to ${CLASSES - 1}.`);
 
-  const pixels = tensor(images.values, { shape: [count!, PIXELS] }).to('float32').div_(255).sub_(MEAN).div_(STD);
+  const pixels = tensor(images.values, { shape: [count!, PIXELS] })
+    .to('float32')
+    .div_(255)
+    .sub_(MEAN)
+    .div_(STD);
   return new data.TensorDataset(pixels, tensor(labels.values).to('int32'));
 }
 

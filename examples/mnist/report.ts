@@ -17,8 +17,16 @@ export function confusionTable(confusion: Confusion): string {
   const line = (head: string, cells: readonly (string | number)[]) =>
     head.padStart(6) + cells.map((cell) => String(cell).padStart(width)).join('');
   return [
-    line('', confusion.map((_, digit) => digit)),
-    ...confusion.map((row, digit) => line(String(digit), row.map((count) => (count === 0 ? '.' : count)))),
+    line(
+      '',
+      confusion.map((_, digit) => digit),
+    ),
+    ...confusion.map((row, digit) =>
+      line(
+        String(digit),
+        row.map((count) => (count === 0 ? '.' : count)),
+      ),
+    ),
   ].join('\n');
 }
 

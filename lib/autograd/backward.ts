@@ -96,7 +96,9 @@ class Walk {
     const waiting = order.map((node) => node.pending);
     for (const node of order) node.pending = null;
     try {
-      roots.forEach((root, i) => this.#deliver(root, gradients[i]!));
+      roots.forEach((root, i) => {
+        this.#deliver(root, gradients[i]!);
+      });
       for (const node of order) {
         const g = node.pending;
         if (g === null) continue;
@@ -309,15 +311,23 @@ function walk(
  * `retainGraph`. torch.Tensor.backward
  * @throws AutogradError, ShapeError, DTypeError
  */
-export function backward(x: Tensor, gradient?: Tensor | null, options: BackwardOptions & { inputs?: Tensor[] } = {}): void {
+export function backward(
+  x: Tensor,
+  gradient?: Tensor | null,
+  options: BackwardOptions & { inputs?: Tensor[] } = {},
+): void {
   const start = seed('backward', x, gradient);
-  if (options.inputs === undefined) return walk([x], [start], options, null);
+  if (options.inputs === undefined) {
+    walk([x], [start], options, null);
+    return;
+  }
   const walker = new Walk(options, null);
   const captures = new Map<Node, Capture>();
   for (const input of options.inputs) {
     checkTensor('backward', input, 'entry of inputs');
     const node = edgeOf(input);
-    if (node === null) throw new AutogradError(`backward: an entry of inputs, ${show(input.shape)}, does not require grad.`);
+    if (node === null)
+      throw new AutogradError(`backward: an entry of inputs, ${show(input.shape)}, does not require grad.`);
     captures.set(node, (g) => walker.accumulate(input, g));
   }
   walk([x], [start], options, captures);
@@ -334,8 +344,16 @@ export interface GradOptions extends BackwardOptions {
  * The gradients of outputs with respect to inputs, one per input; leaves every `grad` alone. torch.autograd.grad
  * @throws AutogradError when an input requires no grad, or is unused
  */
-export function grad(outputs: Tensor | readonly Tensor[], inputs: Tensor | readonly Tensor[], options: GradOptions & { allowUnused: true }): (Tensor | null)[];
-export function grad(outputs: Tensor | readonly Tensor[], inputs: Tensor | readonly Tensor[], options?: GradOptions): Tensor[];
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor | readonly Tensor[],
+  options: GradOptions & { allowUnused: true },
+): (Tensor | null)[];
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor | readonly Tensor[],
+  options?: GradOptions,
+): Tensor[];
 export function grad(
   outputs: Tensor | readonly Tensor[],
   inputs: Tensor | readonly Tensor[],
@@ -351,7 +369,9 @@ export function grad(
     checkTensor('grad', input);
     const node = edgeOf(input);
     if (node === null) {
-      throw new AutogradError(`grad: the input of shape ${show(input.shape)} does not require grad: call requiresGrad_().`);
+      throw new AutogradError(
+        `grad: the input of shape ${show(input.shape)} does not require grad: call requiresGrad_().`,
+      );
     }
     captures.set(node, (g) => void results.set(node, options.createGraph ? g : hand(handleOn(g))));
     return node;

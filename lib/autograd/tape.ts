@@ -1,7 +1,7 @@
 // The tape: a node for each recorded op, and the grad mode. Records only; backward.ts walks.
 import { current, within } from '../context.ts';
 import { AutogradError } from '../errors.ts';
-import { adopt, disown } from '../program/engine.ts';
+import { disown } from '../program/engine.ts';
 import type { Storage } from '../program/storage.ts';
 import { type Shape, show } from '../shape.ts';
 import { alias, assertNotStale, type GradHook, type Tensor } from '../tensor.ts';
@@ -27,6 +27,7 @@ interface Saved {
 }
 
 const NOTHING: readonly (Saved | null)[] = [];
+const NO_TENSORS: Tensor[] = [];
 let nextSequence = 0;
 
 export class Node {
@@ -52,7 +53,13 @@ export class Node {
   /** The output, when it retains its gradient. */
   retaining: Tensor | null = null;
 
-  constructor(rule: Rule, edges: readonly (Node | null)[], saved: readonly (Saved | null)[], context: unknown, out: Tensor) {
+  constructor(
+    rule: Rule,
+    edges: readonly (Node | null)[],
+    saved: readonly (Saved | null)[],
+    context: unknown,
+    out: Tensor,
+  ) {
     this.rule = rule;
     this.edges = edges;
     this.saved = saved;
@@ -90,6 +97,7 @@ export class Node {
           '{ retainGraph: true } to the first call to go through it twice.',
       );
     }
+    if (this.saved.length === 0) return NO_TENSORS;
     return this.saved.map((entry) => (entry === null ? undefined : this.#unpackOne(entry))) as Tensor[];
   }
 
@@ -179,5 +187,3 @@ export const enableGrad = <T>(fn: () => T): T => within({ grad: true }, fn);
 export const inferenceMode = noGrad;
 export const isGradEnabled = (): boolean => current().grad;
 
-/** Lets the collector free the storage of a tensor that left the engine's hands. */
-export const letGo = (t: Tensor): void => adopt(t.storage);

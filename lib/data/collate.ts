@@ -22,7 +22,12 @@ function join(samples: readonly unknown[]): unknown {
 }
 
 function memberOf(sample: unknown, key: string, size: number): unknown {
-  if (typeof sample === 'object' && sample !== null && Object.hasOwn(sample, key) && Object.keys(sample).length === size) {
+  if (
+    typeof sample === 'object' &&
+    sample !== null &&
+    Object.hasOwn(sample, key) &&
+    Object.keys(sample).length === size
+  ) {
     return (sample as Record<string, unknown>)[key];
   }
   throw new ArgumentError(`collate: samples differ in structure: only some have ${size} members, '${key}' among them.`);

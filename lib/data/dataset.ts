@@ -29,7 +29,9 @@ export class TensorDataset<Tensors extends readonly Tensor[]> implements Dataset
     if (first === undefined) throw new ArgumentError('TensorDataset: got no tensors.');
     for (const { shape } of tensors) {
       if (shape.length > 0 && shape[0] === first.shape[0]) continue;
-      throw new ShapeError(`TensorDataset: shapes ${tensors.map(({ shape }) => show(shape)).join(' and ')}. Expected equal first sizes.`);
+      throw new ShapeError(
+        `TensorDataset: shapes ${tensors.map(({ shape }) => show(shape)).join(' and ')}. Expected equal first sizes.`,
+      );
     }
     this.tensors = tensors;
     this.length = first.shape[0]!;

@@ -92,7 +92,9 @@ export class DataLoader<Sample, Batch = Collated<Sample>> implements Iterable<Ba
       throw new ArgumentError(`${name}: state of a dataset of ${length} samples. Expected ${this.dataset.length}.`);
     }
     if ((seed === null) !== (this.#seed === null)) {
-      throw new ArgumentError(`${name}: state of a loader ${seed === null ? 'without' : 'with'} shuffle. Expected the other.`);
+      throw new ArgumentError(
+        `${name}: state of a loader ${seed === null ? 'without' : 'with'} shuffle. Expected the other.`,
+      );
     }
     checkInteger(name, 'epoch', epoch, 0);
     if (checkInteger(name, 'position', position, 0) > length) {

@@ -67,25 +67,30 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   if (!stored || !shape || !offsets) throw new FormatError(`'${name}' lacks dtype, shape or data_offsets`);
 
   const format = STORED_DTYPES.get(stored);
-  if (!format) throw new FormatError(`'${name}' has dtype '${stored}'; supported are ${[...STORED_DTYPES.keys()].join(', ')}`);
+  if (!format)
+    throw new FormatError(`'${name}' has dtype '${stored}'; supported are ${[...STORED_DTYPES.keys()].join(', ')}`);
   const [begin, end] = offsets;
   if (offsets.length !== 2 || begin! > end!) throw new FormatError(`data_offsets of '${name}' are ${show(offsets)}`);
   const bytes = elementsOf(name, shape) * format.bytes;
   if (end! - begin! !== bytes) {
-    throw new FormatError(`'${name}' is ${stored} ${show(shape)}, ${bytes} bytes, but has ${end! - begin!} bytes of data`);
+    throw new FormatError(
+      `'${name}' is ${stored} ${show(shape)}, ${bytes} bytes, but has ${end! - begin!} bytes of data`,
+    );
   }
   return { name, dtype: format.dtype, shape, begin: begin!, end: end! };
 }
 
 function elementsOf(name: string, shape: number[]): number {
-  if (shape.length > MAX_DIMS) throw new FormatError(`'${name}' has ${shape.length} dimensions; at most ${MAX_DIMS} are supported`);
+  if (shape.length > MAX_DIMS)
+    throw new FormatError(`'${name}' has ${shape.length} dimensions; at most ${MAX_DIMS} are supported`);
   let elements = 1;
   // A zero does not excuse an overflow beside it: the product of the other sizes is a stride.
   let span = 1;
   for (const size of shape) {
     elements *= size;
     span *= Math.max(size, 1);
-    if (span > MAX_ELEMENTS) throw new FormatError(`'${name}' has shape ${show(shape)}, more than ${MAX_ELEMENTS} elements`);
+    if (span > MAX_ELEMENTS)
+      throw new FormatError(`'${name}' has shape ${show(shape)}, more than ${MAX_ELEMENTS} elements`);
   }
   return elements;
 }
@@ -93,11 +98,13 @@ function elementsOf(name: string, shape: number[]): number {
 function checkCoverage(tensors: readonly TensorEntry[], dataBytes: number): void {
   let covered = 0;
   for (const { name, begin, end } of tensors) {
-    if (begin < covered) throw new FormatError(`'${name}' begins at byte ${begin}, inside the tensor before, which ends at ${covered}`);
+    if (begin < covered)
+      throw new FormatError(`'${name}' begins at byte ${begin}, inside the tensor before, which ends at ${covered}`);
     if (begin > covered) throw new FormatError(`bytes ${covered} to ${begin}, before '${name}', belong to no tensor`);
     covered = end;
   }
-  if (covered > dataBytes) throw new FormatError(`truncated: the tensors need ${covered} bytes, the file has ${dataBytes}`);
+  if (covered > dataBytes)
+    throw new FormatError(`truncated: the tensors need ${covered} bytes, the file has ${dataBytes}`);
   if (covered < dataBytes) throw new FormatError(`the last ${dataBytes - covered} bytes belong to no tensor`);
 }
 

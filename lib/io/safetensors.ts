@@ -1,7 +1,7 @@
 // Safetensors files: named tensors and nothing that runs. Layer io. A file is untrusted: all of it is checked before
 // memory is allocated for any tensor.
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { BOOL, dtypeCode, toBfloat16, type TypedArray, typedArray } from '../dtype.ts';
+import { BOOL, dtypeCode, type TypedArray, toBfloat16, typedArray } from '../dtype.ts';
 import { ArgumentError, FormatError } from '../errors.ts';
 import { fromTypedArray } from '../ops/create.ts';
 import { numelOf } from '../shape.ts';
@@ -36,14 +36,21 @@ export function saveSafetensors(file: string, tensors: Named<Tensor>, metadata: 
 
   const header: [string, object][] = [];
   const texts = entriesOf(metadata);
-  if (texts.length > 0) header.push(['__metadata__', Object.fromEntries(texts.map(([key, text]) => [checkOwnName(key), String(text)]))]);
+  if (texts.length > 0)
+    header.push(['__metadata__', Object.fromEntries(texts.map(([key, text]) => [checkOwnName(key), String(text)]))]);
   let end = 0;
   for (const { name, value, stored } of named) {
     const begin = end;
     end += value.nbytes;
     header.push([name, { dtype: stored, shape: value.shape, data_offsets: [begin, end] }]);
   }
-  writeFileAtomic(file, chunks(encodeHeader(Object.fromEntries(header)), named.map(({ value }) => value)));
+  writeFileAtomic(
+    file,
+    chunks(
+      encodeHeader(Object.fromEntries(header)),
+      named.map(({ value }) => value),
+    ),
+  );
 }
 
 /** Reads what `saveSafetensors`, or any other library, has written. @throws FormatError, naming the file and the fault */
@@ -91,7 +98,8 @@ function* chunks(header: Uint8Array, tensors: readonly Tensor[]): Generator<Uint
   }
 }
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array => new Uint8Array(buffer, byteOffset, byteLength);
+const bytesOf = ({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
 
 function readHeader(handle: number): Header & { dataStart: number } {
   const { size } = fstatSync(handle);
@@ -116,7 +124,8 @@ function readTensor(handle: number, dataStart: number, { name, dtype, shape, beg
   const code = dtypeCode('loadSafetensors', dtype);
   const bits = typedArray(code, numelOf(shape));
   readInto(handle, dataStart + begin, bytesOf(bits));
-  if (code === BOOL && bits.some((bit) => bit > 1)) throw new FormatError(`'${name}' has a bool that is neither 0 nor 1`);
+  if (code === BOOL && bits.some((bit) => bit > 1))
+    throw new FormatError(`'${name}' has a bool that is neither 0 nor 1`);
   return fromTypedArray('loadSafetensors', bits, shape, code);
 }
 

@@ -1,9 +1,9 @@
 // Module: a tree of parts with parameters, found by looking at each module's own properties. Layer nn: it uses the
 // public tensor API only, and knows no concrete layer.
-import { ArgumentError } from '../errors.ts';
 import { noGrad } from '../autograd/tape.ts';
 import type { DType } from '../dtype.ts';
-import { keep, Tensor } from '../tensor.ts';
+import { ArgumentError } from '../errors.ts';
+import { checkTensor, keep, Tensor } from '../tensor.ts';
 import { Parameter } from './parameter.ts';
 
 /** Any module, whatever its inputs and output. */
@@ -13,7 +13,9 @@ export type AnyModule = Module<unknown[], unknown>;
 export type StateDict = ReadonlyMap<string, Tensor>;
 
 type Hook = (inputs: unknown[], output: unknown) => unknown;
-type Slot = { name: string; value: unknown; replace(value: Tensor): void };
+type Place<T = unknown> = { name: string; value: T; replace(value: Tensor): void };
+/** How often a module that is in several places is visited. */
+type Visit = 'once' | 'every-path';
 
 /** Base class of everything with a `forward`. `Inputs` and `Output` are forward's; most modules map a tensor to a tensor. */
 export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output = Tensor> {
@@ -47,12 +49,10 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
   /** Every parameter once, under its first name. */
   *namedParameters(): Generator<[string, Parameter]> {
     const seen = new Set<Tensor>();
-    for (const [prefix, module] of walk(this, 'once')) {
-      for (const { name, value } of slots(module)) {
-        if (!(value instanceof Parameter) || seen.has(value)) continue;
-        seen.add(value);
-        yield [join(prefix, name), value];
-      }
+    for (const { name, value } of this.#places('once')) {
+      if (!(value instanceof Parameter) || seen.has(value)) continue;
+      seen.add(value);
+      yield [name, value];
     }
   }
 
@@ -100,19 +100,16 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
 
   /** Converts floating-point parameters and buffers. They become new tensors: build the optimizer after this. */
   to(dtype: DType): this {
-    // A tensor with two names must stay one tensor.
+    // A tensor in two places must stay one tensor.
     const converted = new Map<Tensor, Tensor>();
-    for (const module of this.modules()) {
-      for (const { name, value, replace } of slots(module)) {
-        if (!isFloating(value) || value.dtype === dtype || !(value instanceof Parameter || module.#buffers.has(name))) continue;
-        let result = converted.get(value);
-        if (result === undefined) {
-          const data = noGrad(() => value.to(dtype));
-          result = keep(value instanceof Parameter ? new Parameter(data, { requiresGrad: value.requiresGrad }) : data);
-          converted.set(value, result);
-        }
-        replace(result);
+    for (const { value, replace } of this.#places('once')) {
+      if (!value.dtype.includes('float') || value.dtype === dtype) continue;
+      if (!converted.has(value)) {
+        const data = noGrad(() => value.to(dtype));
+        const { requiresGrad } = value;
+        converted.set(value, keep(value instanceof Parameter ? new Parameter(data, { requiresGrad }) : data));
       }
+      replace(converted.get(value)!);
     }
     return this;
   }
@@ -120,7 +117,9 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
   /** Parameters and persistent buffers under every name they have. The tensors share memory with the module. */
   stateDict(): Map<string, Tensor> {
     const state = new Map<string, Tensor>();
-    for (const [name, tensor] of this.#state()) state.set(name, tensor.detach());
+    for (const { name, value, persistent } of this.#places('every-path')) {
+      if (persistent) state.set(name, value.detach());
+    }
     return state;
   }
 
@@ -129,50 +128,58 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
    * the names are exactly this module's.
    */
   loadStateDict(state: StateDict | Readonly<Record<string, Tensor>>, { strict = true } = {}): void {
-    const source = state instanceof Map ? (state as StateDict) : new Map(Object.entries(state));
-    const target = new Map(this.#state());
+    const source = new Map(state instanceof Map ? (state as StateDict) : Object.entries(state));
+    for (const [name, tensor] of source) checkTensor('loadStateDict', tensor, name);
+    const target = this.stateDict();
     const missing = [...target.keys()].filter((name) => !source.has(name));
     const unexpected = [...source.keys()].filter((name) => !target.has(name));
-    const pairs = [...target].flatMap(([name, to]) => (source.has(name) ? [{ name, to, from: source.get(name)! }] : []));
-    const mismatched = pairs.filter(({ to, from }) => layout(to) !== layout(from));
+    const shared = [...target.keys()].filter((name) => source.has(name));
+    const mismatched = shared
+      .map((name) => ({ name, own: layout(target.get(name)!), loaded: layout(source.get(name)!) }))
+      .filter(({ own, loaded }) => own !== loaded)
+      .map(({ name, own, loaded }) => `${name} (is ${own}, loading ${loaded})`);
 
-    const faults = [
-      ...(strict ? [list('missing', missing), list('unexpected', unexpected)] : []),
-      list('mismatched', mismatched.map(({ name, to, from }) => `${name} (is ${layout(to)}, loading ${layout(from)})`)),
-    ].filter((fault) => fault !== '');
-    if (faults.length > 0) throw new ArgumentError(`loadStateDict: ${this.constructor.name}: ${faults.join('; ')}`);
+    const faults = Object.entries(strict ? { missing, unexpected, mismatched } : { mismatched })
+      .filter(([, names]) => names.length > 0)
+      .map(([fault, names]) => `${fault}: ${names.join(', ')}`);
+    if (faults.length > 0) throw new ArgumentError(`loadStateDict: ${this.constructor.name}: ${faults.join('; ')}.`);
     noGrad(() => {
-      for (const { to, from } of pairs) to.copy_(from);
+      for (const name of shared) target.get(name)!.copy_(source.get(name)!);
     });
   }
 
-  *#state(): Generator<[string, Tensor]> {
-    for (const [prefix, module] of walk(this, 'every-path')) {
-      for (const { name, value } of slots(module)) {
-        if (!(value instanceof Tensor)) continue;
-        if (value instanceof Parameter || module.#buffers.get(name)) yield [join(prefix, name), value];
+  /** Where this module and those below it hold parameters and buffers, by full name. */
+  *#places(visit: Visit): Generator<Place<Tensor> & { persistent: boolean }> {
+    for (const [prefix, module] of walk(this, visit)) {
+      for (const { name, value, replace } of placesIn(module)) {
+        const persistent = value instanceof Parameter || module.#buffers.get(name);
+        if (persistent === undefined || !(value instanceof Tensor)) continue;
+        yield { name: join(prefix, name), value, replace, persistent };
       }
     }
   }
 }
 
 /** The module's own properties in the order of assignment, and the elements of arrays among them as `name.0`, … */
-function* slots(module: AnyModule): Generator<Slot> {
+function* placesIn(module: AnyModule): Generator<Place> {
   for (const [name, value] of Object.entries(module)) {
-    if (!Array.isArray(value)) yield { name, value, replace: (next) => void Reflect.set(module, name, next) };
-    else for (const [i, element] of value.entries()) yield { name: `${name}.${i}`, value: element, replace: (next) => void (value[i] = next) };
+    if (Array.isArray(value)) {
+      for (const [i, element] of value.entries()) {
+        yield { name: `${name}.${i}`, value: element, replace: (next) => void (value[i] = next) };
+      }
+    } else yield { name, value, replace: (next) => void Reflect.set(module, name, next) };
   }
 }
 
 function* childrenOf(module: AnyModule): Generator<[string, AnyModule]> {
-  for (const { name, value } of slots(module)) if (value instanceof Module) yield [name, value];
+  for (const { name, value } of placesIn(module)) if (value instanceof Module) yield [name, value];
 }
 
 /**
  * Depth first, parents first, with a stack of its own so that depth is no limit. A module within itself is entered once
  * on any path; with 'once', once altogether.
  */
-function* walk(root: AnyModule, visit: 'once' | 'every-path'): Generator<[string, AnyModule]> {
+function* walk(root: AnyModule, visit: Visit): Generator<[string, AnyModule]> {
   const entered = new Set([root]);
   const path = [{ name: '', module: root, rest: childrenOf(root) }];
   yield ['', root];
@@ -197,14 +204,6 @@ function join(prefix: string, name: string): string {
   return prefix === '' ? name : `${prefix}.${name}`;
 }
 
-function isFloating(value: unknown): value is Tensor {
-  return value instanceof Tensor && /float/.test(value.dtype);
-}
-
 function layout(tensor: Tensor): string {
   return `${tensor.dtype}[${tensor.shape.join(',')}]`;
-}
-
-function list(title: string, entries: readonly string[]): string {
-  return entries.length === 0 ? '' : `${title}: ${entries.join(', ')}`;
 }

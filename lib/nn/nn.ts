@@ -6,7 +6,7 @@ export { Embedding } from './embedding.ts';
 export * as init from './init.ts';
 export { Linear } from './linear.ts';
 export * from './losses.ts';
-export { Module, type AnyModule, type StateDict } from './module.ts';
+export { type AnyModule, Module, type StateDict } from './module.ts';
 export { LayerNorm, RMSNorm } from './norm.ts';
 export { Parameter } from './parameter.ts';
 export { Flatten, Identity } from './shape-modules.ts';

@@ -40,7 +40,11 @@ export class RMSNorm extends Module {
 
   constructor(
     shape: number | readonly number[],
-    { eps, elementwiseAffine = true, dtype = 'float32' }: { eps?: number; elementwiseAffine?: boolean; dtype?: DType } = {},
+    {
+      eps,
+      elementwiseAffine = true,
+      dtype = 'float32',
+    }: { eps?: number; elementwiseAffine?: boolean; dtype?: DType } = {},
   ) {
     super();
     this.shape = asShape('RMSNorm', shape);

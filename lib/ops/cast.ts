@@ -56,4 +56,3 @@ export function contiguous(x: Tensor): Tensor {
   checkTensor('contiguous', x);
   return x.isContiguous ? x : clone(x);
 }
-

@@ -1,5 +1,18 @@
 // Tensors from data and from nothing.
-import { BF16, BOOL, type DType, dtypeCode, F32, F64, I32, isFloat, type TypedArray, toBfloat16, typedArray, U8 } from '../dtype.ts';
+import {
+  BF16,
+  BOOL,
+  type DType,
+  dtypeCode,
+  F32,
+  F64,
+  I32,
+  isFloat,
+  type TypedArray,
+  toBfloat16,
+  typedArray,
+  U8,
+} from '../dtype.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import { native } from '../native.ts';
 import * as commands from '../program/commands.ts';
@@ -42,7 +55,9 @@ function flatten(data: Nested): { shape: number[]; values: (number | boolean)[] 
     for (const entry of level) {
       if (!Array.isArray(entry) || entry.length !== shape[d]) {
         const got = Array.isArray(entry) ? `${entry.length} entries` : describe(entry);
-        throw new ShapeError(`tensor: ragged data: dimension ${d} has ${shape[d]} entries in one place, ${got} in another.`);
+        throw new ShapeError(
+          `tensor: ragged data: dimension ${d} has ${shape[d]} entries in one place, ${got} in another.`,
+        );
       }
       for (const item of entry) next.push(item as Nested);
     }
@@ -58,12 +73,15 @@ function flatten(data: Nested): { shape: number[]; values: (number | boolean)[] 
   return { shape: checkShape('tensor', shape), values: level as (number | boolean)[] };
 }
 
-const NATURAL = new Map<unknown, number>([
-  [Float32Array, F32],
-  [Float64Array, F64],
-  [Int32Array, I32],
-  [Uint8Array, U8],
-]);
+const NATURAL: Readonly<Record<string, number>> = {
+  Float32Array: F32,
+  Float64Array: F64,
+  Int32Array: I32,
+  Uint8Array: U8,
+};
+const CONVERTED = ['Int8Array', 'Uint8ClampedArray', 'Int16Array', 'Uint16Array', 'Uint32Array'];
+/** The class of a typed array, also of its subclasses: a Buffer is a Uint8Array. */
+const kindOf = (array: ArrayBufferView): string => (array as Uint8Array)[Symbol.toStringTag] ?? 'DataView';
 
 /** Whole numbers of integer dtypes saturate, NaN becomes 0: as conversion between tensors does. */
 function store(target: TypedArray, code: number, values: ArrayLike<number | boolean>): void {
@@ -98,16 +116,17 @@ export function tensor(data: Nested | TypedArray, options: CreateOptions & { sha
   let shape: Shape;
   let natural: number;
   if (ArrayBuffer.isView(data)) {
-    const code = NATURAL.get(data.constructor);
-    if (code === undefined && !(data instanceof Uint16Array || data instanceof Int8Array || data instanceof Int16Array)) {
-      if (!(data instanceof Uint8ClampedArray)) {
-        throw new ArgumentError(`tensor: ${describe(data)} is not supported. Use a Float32Array, Float64Array, Int32Array or Uint8Array.`);
-      }
+    const kind = kindOf(data);
+    if (!(kind in NATURAL) && !CONVERTED.includes(kind)) {
+      throw new ArgumentError(
+        `tensor: a ${kind} is not supported. Use a Float32Array, Float64Array, Int32Array or Uint8Array.`,
+      );
     }
     const detached = data.buffer as ArrayBuffer & { detached?: boolean };
-    if (detached.detached === true) throw new ArgumentError('tensor: the typed array is detached: its buffer was transferred.');
+    if (detached.detached === true)
+      throw new ArgumentError('tensor: the typed array is detached: its buffer was transferred.');
     values = data as unknown as ArrayLike<number>;
-    natural = code ?? I32;
+    natural = NATURAL[kind] ?? I32;
     shape = [values.length];
   } else {
     const nested = flatten(data as Nested);
@@ -124,7 +143,7 @@ export function tensor(data: Nested | TypedArray, options: CreateOptions & { sha
   }
   const code = dtype === undefined ? natural : dtypeCode('tensor', dtype);
   let bits = values as TypedArray;
-  if (!ArrayBuffer.isView(values) || NATURAL.get(values.constructor) !== code) {
+  if (!ArrayBuffer.isView(values) || NATURAL[kindOf(values)] !== code) {
     bits = typedArray(code, values.length);
     store(bits, code, values);
   }
@@ -133,7 +152,13 @@ export function tensor(data: Nested | TypedArray, options: CreateOptions & { sha
 
 // ---- constants --------------------------------------------------------------------------------------------------------
 /** @internal a new tensor of one value */
-export function filled(op: string, shape: Shape, value: number, options: CreateOptions, fallback: DType = 'float32'): Tensor {
+export function filled(
+  op: string,
+  shape: Shape,
+  value: number,
+  options: CreateOptions,
+  fallback: DType = 'float32',
+): Tensor {
   const out = fresh(checkShape(op, shape), dtypeCode(op, options.dtype ?? fallback));
   commands.copy(out, value);
   return asLeaf(op, finishPlain(out), options.requiresGrad);
@@ -167,7 +192,9 @@ export function fullLike(x: Tensor, v: number, options: CreateOptions = {}): Ten
 export function eye(n: number, m?: number | CreateOptions, options: CreateOptions = {}): Tensor {
   const rest = typeof m === 'object' ? m : options;
   const columns = typeof m === 'number' ? m : n;
-  const out = filled('eye', [checkInteger('eye', 'n', n, 0), checkInteger('eye', 'm', columns, 0)], 0, { dtype: rest.dtype });
+  const out = filled('eye', [checkInteger('eye', 'n', n, 0), checkInteger('eye', 'm', columns, 0)], 0, {
+    dtype: rest.dtype,
+  });
   commands.copy(diagonal(out), 1);
   flush();
   return asLeaf('eye', out, rest.requiresGrad);
@@ -188,13 +215,20 @@ function ramp(op: string, n: number, first: number, step: number, options: Creat
  * start, start + step, … below end. arange(end) starts at 0. int32 when start, end and step are whole numbers, else
  * float32. torch.arange
  */
-export function arange(start: number, end?: number | CreateOptions, step?: number | CreateOptions, options: CreateOptions = {}): Tensor {
+export function arange(
+  start: number,
+  end?: number | CreateOptions,
+  step?: number | CreateOptions,
+  options: CreateOptions = {},
+): Tensor {
   const rest = [end, step].find((value) => typeof value === 'object') ?? options;
   const first = typeof end === 'number' ? checkNumber('arange', 'start', start) : 0;
   const last = checkNumber('arange', 'end', typeof end === 'number' ? end : start);
   const by = typeof step === 'number' ? step : 1;
   if (by === 0 || ![first, last, by].every(Number.isFinite) || (last - first) / by < 0) {
-    throw new ArgumentError(`arange: ${first} to ${last} by ${by} never ends. Expected finite bounds and a step towards end.`);
+    throw new ArgumentError(
+      `arange: ${first} to ${last} by ${by} never ends. Expected finite bounds and a step towards end.`,
+    );
   }
   const whole = [first, last, by].every((v) => Number.isInteger(v) && Math.abs(v) < 2 ** 31);
   return ramp('arange', Math.ceil((last - first) / by), first, by, rest as CreateOptions, whole ? 'int32' : 'float32');
@@ -205,7 +239,14 @@ export function linspace(start: number, end: number, n: number, options: CreateO
   const count = checkInteger('linspace', 'n', n, 0);
   checkNumber('linspace', 'start', start);
   checkNumber('linspace', 'end', end);
-  const out = ramp('linspace', count, start, count > 1 ? (end - start) / (count - 1) : 0, { dtype: options.dtype }, 'float32');
+  const out = ramp(
+    'linspace',
+    count,
+    start,
+    count > 1 ? (end - start) / (count - 1) : 0,
+    { dtype: options.dtype },
+    'float32',
+  );
   if (count > 1) {
     // The ramp's last value may be off by a rounding; the end is promised exactly.
     commands.copy(narrow(out, 0, count - 1, 1), end);

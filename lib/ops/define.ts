@@ -1,18 +1,17 @@
 // How elementwise ops are made from a kernel row: `unary` and `binary` give the function, its in-place twin and its
-// rule of differentiation. The rows themselves stand in unary.ts and binary.ts.
-import { type Rule, recording } from '../autograd/tape.ts';
+// rule of differentiation. The ops themselves stand in elementwise.ts.
+import { type Rule, record, recording } from '../autograd/tape.ts';
 import { current } from '../context.ts';
 import { BOOL } from '../dtype.ts';
 import { ArgumentError } from '../errors.ts';
 import { opcode } from '../native.ts';
-import { copy, type Input, map } from '../program/commands.ts';
+import { copy, map } from '../program/commands.ts';
 import { describe, sameShape } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import {
   beforeInPlace,
   checkKernel,
   checkSameDtype,
-  finish,
   finishInPlace,
   finishPlain,
   freshLike,
@@ -81,7 +80,9 @@ function unary(multiply: (a: Tensor, b: Input2) => Tensor, name: string, spec: U
     checkKernel(name, op, x);
     const out = freshLike(x);
     map(op, out, x, undefined, undefined, p0, p1);
-    return finish(out, rule, [x], savedOf(x, out), [p0, p1] as const);
+    finishPlain(out);
+    if (current().grad && needsGrad(x)) record(out, rule, [x], savedOf(x, out), [p0, p1]);
+    return out;
   };
   const inPlace = (x: Tensor, p0 = 0, p1 = 0): Tensor => {
     beforeInPlace(`${name}_`, x, [], x.shape);
@@ -178,7 +179,12 @@ export function binary(name: string, spec: BinarySpec): BinaryOp {
     const like = checkOperands(name, op, a, b);
     const out = output(name, a, b, like, like.code);
     map(op, out, a, b);
-    return finish(out, rule, inputs(a, b), savedOf(a, b, out), numbers(a, b));
+    finishPlain(out);
+    // Spelt out, where finish() would do: small ops cost little else, and most are not recorded.
+    if (current().grad && ((typeof a !== 'number' && needsGrad(a)) || (typeof b !== 'number' && needsGrad(b)))) {
+      record(out, rule, inputs(a, b), savedOf(a, b, out), numbers(a, b));
+    }
+    return out;
   };
   const inPlace = (a: Tensor, b: Input2): Tensor => {
     checkTensor(`${name}_`, a);
@@ -210,3 +216,7 @@ export function checkNumber(op: string, what: string, value: unknown): number {
   if (typeof value !== 'number') throw new ArgumentError(`${op}: ${what} is ${describe(value)}. Expected a number.`);
   return value;
 }
+
+/** A function with its in-place twin, for ops that are put together by hand. */
+export const withInPlace = <F, G>(run: F, inPlace: G): F & { inPlace: G } =>
+  Object.assign(run as F & object, { inPlace });

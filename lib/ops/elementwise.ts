@@ -8,7 +8,7 @@ import { map } from '../program/commands.ts';
 import { broadcastShapes, describe, type Shape } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { castLike } from './cast.ts';
-import { binary, checkNumber, compare, type Input2, unaryWith } from './define.ts';
+import { binary, checkNumber, compare, type Input2, unaryWith, withInPlace } from './define.ts';
 import { beforeInPlace, checkSameDtype, finish, finishInPlace, overlaps } from './op.ts';
 
 // ---- two inputs: gradients are at the result's shape, the traversal sums them down to each input's --------------------
@@ -40,10 +40,10 @@ const power = binary('pow', {
   ],
 });
 /** a^b elementwise; either may be a number. */
-export const pow = (a: Input2, b: Input2): Tensor =>
-  typeof b === 'number' && typeof a !== 'number' ? powNumber(a, b) : power(a, b);
-export const pow_ = (a: Tensor, b: Input2): Tensor =>
-  typeof b === 'number' ? powNumber.inPlace(a, b) : power.inPlace(a, b);
+export const pow = withInPlace(
+  (a: Input2, b: Input2): Tensor => (typeof b === 'number' && typeof a !== 'number' ? powNumber(a, b) : power(a, b)),
+  (a: Tensor, b: Input2): Tensor => (typeof b === 'number' ? powNumber.inPlace(a, b) : power.inPlace(a, b)),
+);
 
 export const eq = compare('eq');
 export const ne = compare('ne');
@@ -154,8 +154,10 @@ function bounds(op: string, options: ClampOptions): [number, number] {
   return [checkNumber(op, 'min', min), checkNumber(op, 'max', max)];
 }
 /** x cut to [min, max], each of which may be left out; NaN stays NaN. */
-export const clamp = (x: Tensor, options: ClampOptions): Tensor => clamped(x, ...bounds('clamp', options));
-export const clamp_ = (x: Tensor, options: ClampOptions): Tensor => clamped.inPlace(x, ...bounds('clamp_', options));
+export const clamp = withInPlace(
+  (x: Tensor, options: ClampOptions): Tensor => clamped(x, ...bounds('clamp', options)),
+  (x: Tensor, options: ClampOptions): Tensor => clamped.inPlace(x, ...bounds('clamp_', options)),
+);
 
 const exactGelu = unary('gelu', {
   saves: 'x',
@@ -185,8 +187,8 @@ export function gelu(x: Tensor, options: { approximate?: 'none' | 'tanh' } = {})
   throw new ArgumentError(`gelu: approximate is ${describe(approximate)}. Expected 'none' or 'tanh'.`);
 }
 
-/** x raised to a number; `pow` for tensors stands in power.ts. */
-export const powNumber = unary(
+/** x raised to a number; pow() for all cases. */
+const powNumber = unary(
   'pow',
   {
     saves: 'x',
@@ -243,22 +245,25 @@ const fillRule: Rule = {
   vjp: [(g, [mask]) => where(mask!, 0, g), () => null],
 };
 
-/** x with value wherever mask (bool, broadcast) is true. */
-export function maskedFill(x: Tensor, mask: Tensor, value: number): Tensor {
-  checkTensor('maskedFill', x);
-  checkCondition('maskedFill', mask, 'mask');
-  const [shape] = selection('maskedFill', mask, x, checkNumber('maskedFill', 'value', value));
+function fillWhere(x: Tensor, mask: Tensor, value: number): Tensor {
+  const shape = fillShape('maskedFill', x, mask, value);
   const out = fresh(shape, x.code);
   map(WHERE, out, mask, value, x);
   return finish(out, fillRule, [x, mask], [mask], null);
 }
 
-export function maskedFill_(x: Tensor, mask: Tensor, value: number): Tensor {
-  checkTensor('maskedFill_', x);
-  checkCondition('maskedFill_', mask, 'mask');
-  const [shape] = selection('maskedFill_', mask, x, checkNumber('maskedFill_', 'value', value));
-  beforeInPlace('maskedFill_', x, [], shape);
+function fillWhereInPlace(x: Tensor, mask: Tensor, value: number): Tensor {
+  beforeInPlace('maskedFill_', x, [], fillShape('maskedFill_', x, mask, value));
   const own = overlaps(x, mask) ? castLike(mask, mask) : mask;
   map(WHERE, x, own, value, x);
   return finishInPlace(x, fillRule, [x, own], () => [own], null);
 }
+
+function fillShape(op: string, x: Tensor, mask: Tensor, value: number): Shape {
+  checkTensor(op, x);
+  checkCondition(op, mask, 'mask');
+  return selection(op, mask, x, checkNumber(op, 'value', value))[0];
+}
+
+/** x with value wherever mask (bool, broadcast) is true. */
+export const maskedFill = withInPlace(fillWhere, fillWhereInPlace);

@@ -1,22 +1,25 @@
 // Ops that write into their first argument, and raise the version of its storage. Names end in `_`.
 import type { Rule } from '../autograd/tape.ts';
+import { isFloat } from '../dtype.ts';
 import { ArgumentError, AutogradError } from '../errors.ts';
 import * as commands from '../program/commands.ts';
-import { isFloat } from '../dtype.ts';
 import { broadcastShapes, describe } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
 import { castLike } from './cast.ts';
 import { checkNumber } from './define.ts';
 import * as elementwise from './elementwise.ts';
 import { beforeInPlace, finishInPlace, overlaps } from './op.ts';
-
-export { clamp_, maskedFill_, pow_ } from './elementwise.ts';
-export { normal_, uniform_ } from './random.ts';
+import * as random from './random.ts';
 
 export const add_ = elementwise.add.inPlace;
 export const sub_ = elementwise.sub.inPlace;
 export const mul_ = elementwise.mul.inPlace;
 export const div_ = elementwise.div.inPlace;
+export const pow_ = elementwise.pow.inPlace;
+export const clamp_ = elementwise.clamp.inPlace;
+export const maskedFill_ = elementwise.maskedFill.inPlace;
+export const uniform_ = random.uniformInPlace;
+export const normal_ = random.normalInPlace;
 
 type Parameterless = (x: Tensor) => Tensor;
 export const neg_: Parameterless = (x) => elementwise.neg.inPlace(x);
@@ -40,7 +43,13 @@ export function copy_(x: Tensor, src: Tensor): Tensor {
   beforeInPlace('copy_', x, [src], broadcastShapes('copy_', x.shape, src.shape));
   const source = overlaps(x, src) ? castLike(src, src) : src;
   commands.copy(x, source);
-  return finishInPlace(x, x.code === src.code ? copyRule : fillRule, x.code === src.code ? [x, src] : [x], () => [], null);
+  return finishInPlace(
+    x,
+    x.code === src.code ? copyRule : fillRule,
+    x.code === src.code ? [x, src] : [x],
+    () => [],
+    null,
+  );
 }
 
 /** Writes v into every element of x. */
@@ -61,10 +70,14 @@ export function requiresGrad_(x: Tensor, flag = true): Tensor {
   checkTensor('requiresGrad_', x);
   if (typeof flag !== 'boolean') throw new ArgumentError(`requiresGrad_: ${describe(flag)}. Expected true or false.`);
   if (!flag && x.node !== null) {
-    throw new AutogradError('requiresGrad_: only a leaf can stop requiring grad. Use detach() for a tensor without history.');
+    throw new AutogradError(
+      'requiresGrad_: only a leaf can stop requiring grad. Use detach() for a tensor without history.',
+    );
   }
   if (flag && !isFloat(x.code)) {
-    throw new AutogradError(`requiresGrad_: a ${x.dtype} tensor cannot require grad: only floating dtypes have gradients.`);
+    throw new AutogradError(
+      `requiresGrad_: a ${x.dtype} tensor cannot require grad: only floating dtypes have gradients.`,
+    );
   }
   if (x.node === null) x.leafRequiresGrad = flag;
   return x;

@@ -7,8 +7,8 @@ import * as commands from '../program/commands.ts';
 import { checkDim, checkInteger, numelOf, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
-import { checkIndex, checkSameDtype, dense, drop, finish } from './op.ts';
 import { filled } from './create.ts';
+import { checkIndex, checkSameDtype, dense, drop, finish } from './op.ts';
 import { narrow } from './views.ts';
 
 const GATHER = opcode('gather');
@@ -21,7 +21,9 @@ function indexed(op: string, rows: number, fn: () => Tensor): Tensor {
   } catch (error) {
     if (!(error instanceof IndexError)) throw error;
     const found = /index (\S+) at position (\d+)/.exec(error.message);
-    throw new IndexError(`${op}: index ${found?.[1]} at position ${found?.[2]} is outside [0, ${rows - 1}].`, { cause: error });
+    throw new IndexError(`${op}: index ${found?.[1]} at position ${found?.[2]} is outside [0, ${rows - 1}].`, {
+      cause: error,
+    });
   }
 }
 
@@ -82,7 +84,9 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   checkIndex('indexSelect', index);
   const d = checkDim('indexSelect', dim, x.ndim);
   if (index.ndim > 1 || x.ndim === 0) {
-    throw new ShapeError(`indexSelect: x ${show(x.shape)}, index ${show(index.shape)}. Expected an index of one dimension.`);
+    throw new ShapeError(
+      `indexSelect: x ${show(x.shape)}, index ${show(index.shape)}. Expected an index of one dimension.`,
+    );
   }
   const out = x.shape.map((size, i) => (i === d ? index.numel : size));
   return takeRows('indexSelect', x, index, { shape: x.shape, dim: d, out }, indexSelectRule);
@@ -92,7 +96,8 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
 export function embedding(idx: Tensor, weight: Tensor): Tensor {
   checkIndex('embedding', idx);
   checkTensor('embedding', weight, 'weight');
-  if (weight.ndim !== 2) throw new ShapeError(`embedding: the weight has shape ${show(weight.shape)}. Expected [n, dim].`);
+  if (weight.ndim !== 2)
+    throw new ShapeError(`embedding: the weight has shape ${show(weight.shape)}. Expected [n, dim].`);
   const out = [...idx.shape, weight.shape[1]!];
   return takeRows('embedding', weight, idx, { shape: weight.shape, dim: 0, out }, embeddingRule);
 }
@@ -114,7 +119,9 @@ const scatterRule: Rule<Elements> = {
 /** The part of x that an index can reach: its own size along dim, the index's elsewhere. */
 function reach(op: string, x: Tensor, dim: number, index: Tensor): Tensor {
   if (index.ndim !== x.ndim) {
-    throw new ShapeError(`${op}: x ${show(x.shape)} and index ${show(index.shape)} differ in their number of dimensions.`);
+    throw new ShapeError(
+      `${op}: x ${show(x.shape)} and index ${show(index.shape)} differ in their number of dimensions.`,
+    );
   }
   return x.shape.reduce((part: Tensor, size, d) => {
     if (d === dim || index.shape[d] === size) return part;
@@ -183,7 +190,13 @@ export function oneHot(idx: Tensor, n: number): Tensor {
   const one = fresh(idx.shape, I32);
   commands.copy(out, 0);
   commands.copy(one, 1);
-  commands.indexing(SCATTER_ADD, out, one, index, { perElement: true, outer: idx.numel, rows: classes, count: 1, inner: 1 });
+  commands.indexing(SCATTER_ADD, out, one, index, {
+    perElement: true,
+    outer: idx.numel,
+    rows: classes,
+    count: 1,
+    inner: 1,
+  });
   return indexed('oneHot', classes, () => {
     drop(one, out);
     drop(index, idx);

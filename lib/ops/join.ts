@@ -46,12 +46,12 @@ export function cat(list: readonly Tensor[], dim = 0): Tensor {
     first.code,
   );
   const { storage, strides, code } = out;
+  commands.allocate(out);
   list.forEach((t, i) => {
     const offset = starts[i]! * strides[d]!;
-    if (t.numel > 0) commands.copy({ storage, strides, code, offset, shape: t.shape, numel: t.numel, isContiguous: false }, t);
+    if (t.numel > 0)
+      commands.copy({ storage, strides, code, offset, shape: t.shape, numel: t.numel, isContiguous: false }, t);
   });
-  // Of empty tensors nothing was copied, but the output must exist.
-  if (out.numel === 0) commands.copy(out, 0);
   return finish(out, catRule, list, [], { dim: d, starts, sizes: list.map((t) => t.shape[d]!) });
 }
 
@@ -79,7 +79,11 @@ export function repeat(x: Tensor, reps: Shape): Tensor {
     if (n === 1) return t;
     const before = t.shape.slice(0, d);
     const after = t.shape.slice(d);
-    return reshape(expand(unsqueeze(t, d), [...before, n, ...after]), [...before, n * t.shape[d]!, ...t.shape.slice(d + 1)]);
+    return reshape(expand(unsqueeze(t, d), [...before, n, ...after]), [
+      ...before,
+      n * t.shape[d]!,
+      ...t.shape.slice(d + 1),
+    ]);
   }, start);
 }
 
@@ -126,7 +130,9 @@ export function pad(x: Tensor, pairs: Shape, value = 0): Tensor {
   checkTensor('pad', x);
   checkNumber('pad', 'value', value);
   if (!Array.isArray(pairs) || pairs.length % 2 !== 0 || pairs.length > 2 * x.ndim) {
-    throw new ArgumentError(`pad: ${describe(pairs)} for ${x.ndim} dimensions. Expected up to ${x.ndim} pairs (before, after).`);
+    throw new ArgumentError(
+      `pad: ${describe(pairs)} for ${x.ndim} dimensions. Expected up to ${x.ndim} pairs (before, after).`,
+    );
   }
   const amount = (d: number, side: number): number =>
     checkInteger('pad', 'an amount', pairs[2 * (x.ndim - 1 - d) + side] ?? 0);
@@ -135,7 +141,8 @@ export function pad(x: Tensor, pairs: Shape, value = 0): Tensor {
   const inner = x.shape.reduce((t: Tensor, size, d) => {
     const cut = Math.max(-before[d]!, 0);
     const left = size - cut - Math.max(-after[d]!, 0);
-    if (left < 0) throw new ShapeError(`pad: dimension ${d} of size ${size} cannot be cut by ${-before[d]! - after[d]!}.`);
+    if (left < 0)
+      throw new ShapeError(`pad: dimension ${d} of size ${size} cannot be cut by ${-before[d]! - after[d]!}.`);
     return cut === 0 && left === size ? t : narrow(t, d, cut, left);
   }, x);
   const starts = before.map((n) => Math.max(n, 0));

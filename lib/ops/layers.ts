@@ -19,7 +19,9 @@ function trailing(op: string, x: Tensor, shape: Shape, weight?: Tensor | null, b
   }
   for (const t of [weight, bias]) {
     if (t && !sameShape(t.shape, sizes)) {
-      throw new ShapeError(`${op}: a weight or bias of shape ${show(t.shape)}. Expected the normalised shape ${show(sizes)}.`);
+      throw new ShapeError(
+        `${op}: a weight or bias of shape ${show(t.shape)}. Expected the normalised shape ${show(sizes)}.`,
+      );
     }
   }
   return sizes.map((_, i) => skip + i);

@@ -6,7 +6,27 @@ import { checkDim, describe, sameShape, show } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { checkNumber } from './define.ts';
-import { abs, add, clamp, div, eq, exp, gt, le, log, log1p, logSigmoid, lt, mul, ne, neg, sqrt, square, sub, where } from './elementwise.ts';
+import {
+  abs,
+  add,
+  clamp,
+  div,
+  eq,
+  exp,
+  gt,
+  le,
+  log,
+  log1p,
+  logSigmoid,
+  lt,
+  mul,
+  ne,
+  neg,
+  sqrt,
+  square,
+  sub,
+  where,
+} from './elementwise.ts';
 import { gather, indexSelect } from './indexing.ts';
 import { checkFloat, checkSameDtype, finish } from './op.ts';
 import { mean, sum } from './reduce.ts';
@@ -88,7 +108,11 @@ export function binaryCrossEntropy(input: Tensor, target: Tensor, options: LossO
   checkPair('binaryCrossEntropy', input, target);
   const [p, t] = [detach(input), detach(target)];
   const value = neg(add(mul(t, clamp(log(p), { min: -100 })), mul(sub(1, t), clamp(log1p(neg(p)), { min: -100 }))));
-  return reduce('binaryCrossEntropy', finish(value, bceRule, [input, target], [input, target], null), options.reduction);
+  return reduce(
+    'binaryCrossEntropy',
+    finish(value, bceRule, [input, target], [input, target], null),
+    options.reduction,
+  );
 }
 
 /** The same for logits, without overflow. */
@@ -118,19 +142,29 @@ function checkClasses(op: string, input: Tensor, target: Tensor, weight: Tensor 
     );
   }
   if (weight && !sameShape(weight.shape, [input.shape[dim]!])) {
-    throw new ShapeError(`${op}: the weight has shape ${show(weight.shape)}. Expected [${input.shape[dim]}], one per class.`);
+    throw new ShapeError(
+      `${op}: the weight has shape ${show(weight.shape)}. Expected [${input.shape[dim]}], one per class.`,
+    );
   }
 }
 
 /** The factor of each target: its class's weight, 0 where it is ignored. */
-function targetWeights(input: Tensor, target: Tensor, safe: Tensor, ignore: number, weight: Tensor | undefined): Tensor {
+function targetWeights(
+  input: Tensor,
+  target: Tensor,
+  safe: Tensor,
+  ignore: number,
+  weight: Tensor | undefined,
+): Tensor {
   const counted = cast(ne(target, ignore), input.code);
   return weight ? mul(reshape(indexSelect(weight, 0, flatten(safe)), target.shape), counted) : counted;
 }
 
 /** Sums of losses, or their mean with the given factors' sum as the divisor. */
 function reduceWeighted(op: string, losses: Tensor, factors: Tensor, reduction: Reduction | undefined): Tensor {
-  return reduction === undefined || reduction === 'mean' ? div(sum(losses), sum(factors)) : reduce(op, losses, reduction);
+  return reduction === undefined || reduction === 'mean'
+    ? div(sum(losses), sum(factors))
+    : reduce(op, losses, reduction);
 }
 
 /**
@@ -155,7 +189,9 @@ function nll(op: string, logs: Tensor, target: Tensor, options: ClassOptions, sm
   if (smoothing === 0) return reduceWeighted(op, picked, factors, reduction);
   // Every class takes an equal share of the smoothing, weighted as itself.
   const classes = logs.shape[dim]!;
-  const columns = weight ? mul(logs, reshape(weight, [classes, ...new Array<number>(logs.ndim - 1 - dim).fill(1)])) : logs;
+  const columns = weight
+    ? mul(logs, reshape(weight, [classes, ...new Array<number>(logs.ndim - 1 - dim).fill(1)]))
+    : logs;
   const counted = cast(ne(target, ignoreIndex), logs.code);
   const spread = neg(mul(sum(columns, dim), counted));
   const losses = add(mul(picked, 1 - smoothing), mul(spread, smoothing / classes));
@@ -177,7 +213,9 @@ export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntrop
   checkFloat('crossEntropy', input);
   const { labelSmoothing = 0, reduction, weight } = options;
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
-    throw new ArgumentError(`crossEntropy: labelSmoothing is ${describe(labelSmoothing)}. Expected a number in [0, 1].`);
+    throw new ArgumentError(
+      `crossEntropy: labelSmoothing is ${describe(labelSmoothing)}. Expected a number in [0, 1].`,
+    );
   }
   const dim = checkDim('crossEntropy', classDim(input), input.ndim);
   if (target.code === I32) {
@@ -188,7 +226,9 @@ export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntrop
   const classes = input.shape[dim]!;
   const wanted = labelSmoothing > 0 ? add(mul(target, 1 - labelSmoothing), labelSmoothing / classes) : target;
   const logs = logSoftmax(input, dim);
-  const weighted = weight ? mul(logs, reshape(weight, [classes, ...new Array<number>(input.ndim - 1 - dim).fill(1)])) : logs;
+  const weighted = weight
+    ? mul(logs, reshape(weight, [classes, ...new Array<number>(input.ndim - 1 - dim).fill(1)]))
+    : logs;
   return reduce('crossEntropy', neg(sum(mul(weighted, wanted), dim)), reduction);
 }
 

@@ -30,7 +30,9 @@ function checkInner(op: string, a: Tensor, b: Tensor): void {
 
 function checkRank(op: string, what: string, t: Tensor, rank: number): void {
   if (t.ndim !== rank) {
-    throw new ShapeError(`${op}: the ${what} has shape ${show(t.shape)}. Expected ${rank} dimension${rank > 1 ? 's' : ''}.`);
+    throw new ShapeError(
+      `${op}: the ${what} has shape ${show(t.shape)}. Expected ${rank} dimension${rank > 1 ? 's' : ''}.`,
+    );
   }
 }
 
@@ -71,10 +73,14 @@ function gemm(out: View, batch: Shape, a: View, b: View, beta = 0): void {
 }
 
 /** bfloat16 multiplies in float32. */
-const widened = (op: (...ts: Tensor[]) => Tensor, ...ts: Tensor[]): Tensor => cast(op(...ts.map((t) => cast(t, F32))), BF16);
+const widened = (op: (...ts: Tensor[]) => Tensor, ...ts: Tensor[]): Tensor =>
+  cast(op(...ts.map((t) => cast(t, F32))), BF16);
 
 /** Of a product of a and b, what each one's gradient reads of the other. */
-const savedOf = (a: Tensor, b: Tensor): [Tensor | null, Tensor | null] => [needsGrad(b) ? a : null, needsGrad(a) ? b : null];
+const savedOf = (a: Tensor, b: Tensor): [Tensor | null, Tensor | null] => [
+  needsGrad(b) ? a : null,
+  needsGrad(a) ? b : null,
+];
 
 /** (…, k) as (rows, k). */
 const asRows = (x: Tensor): Tensor => reshape(x, [numelOf(x.shape.slice(0, -1)), x.shape.at(-1)!]);

@@ -1,12 +1,12 @@
 // What every op does around its command: check inputs, make the output, run, record.
 import { type Rule, record, recording } from '../autograd/tape.ts';
+import { current } from '../context.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
 import { AutogradError, DTypeError, ShapeError } from '../errors.ts';
-import { copy } from '../program/commands.ts';
 import { hasKernel } from '../native.ts';
+import { copy } from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
-import { current } from '../context.ts';
-import { broadcastShapes, sameShape, show, stridesOf, type Shape } from '../shape.ts';
+import { broadcastShapes, type Shape, sameShape, show, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 
 /**
@@ -20,8 +20,7 @@ export function finish<C>(
   saved: readonly (Tensor | null)[],
   context: C,
 ): Tensor {
-  flush();
-  track(out);
+  finishPlain(out);
   if (recording(inputs)) record(out, rule, inputs, saved, context);
   return out;
 }
@@ -95,7 +94,9 @@ export function drop(copied: Tensor, original: Tensor): void {
 export function beforeInPlace(op: string, x: Tensor, others: readonly Tensor[], result: Shape): void {
   checkTensor(op, x);
   if (!sameShape(result, x.shape)) {
-    throw new ShapeError(`${op}: the result has shape ${show(result)} and does not fit in place into ${show(x.shape)}.`);
+    throw new ShapeError(
+      `${op}: the result has shape ${show(result)} and does not fit in place into ${show(x.shape)}.`,
+    );
   }
   for (let d = 0; d < x.shape.length; d++) {
     if (x.strides[d] === 0 && x.shape[d]! > 1) {
@@ -138,6 +139,7 @@ export function finishInPlace<C>(
 /** Whether writing x while reading y would read elements that are already written. */
 export function overlaps(x: Tensor, y: Tensor): boolean {
   return (
-    x.storage === y.storage && !(x.offset === y.offset && sameShape(x.shape, y.shape) && sameShape(x.strides, y.strides))
+    x.storage === y.storage &&
+    !(x.offset === y.offset && sameShape(x.shape, y.shape) && sameShape(x.strides, y.strides))
   );
 }

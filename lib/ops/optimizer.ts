@@ -1,7 +1,7 @@
 // Updates of lists of parameters in one command each, and norms over them. Used by optim and nn.utils.
 import { COMPUTE, F64 } from '../dtype.ts';
-import { native, opcode } from '../native.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
+import { native, opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
 import { sameShape, show } from '../shape.ts';
@@ -45,7 +45,13 @@ export interface AdamOptions {
 
 const bits = (...flags: boolean[]): number => flags.reduce((sum, flag, i) => sum | (Number(flag) << i), 0);
 
-function update(op: string, opcode: number, flags: number, options: readonly number[], items: readonly UpdateItem[]): void {
+function update(
+  op: string,
+  opcode: number,
+  flags: number,
+  options: readonly number[],
+  items: readonly UpdateItem[],
+): void {
   const first = items[0];
   if (first === undefined) return;
   for (const { param, grad, state } of items) {
@@ -53,11 +59,15 @@ function update(op: string, opcode: number, flags: number, options: readonly num
       checkTensor(op, t);
       checkSameDtype(op, first.param, t);
       if (!sameShape(t.shape, param.shape)) {
-        throw new ShapeError(`${op}: a parameter of shape ${show(param.shape)} with a gradient or state of ${show(t.shape)}.`);
+        throw new ShapeError(
+          `${op}: a parameter of shape ${show(param.shape)} with a gradient or state of ${show(t.shape)}.`,
+        );
       }
     }
     if (!param.isContiguous || state.some((t) => !t.isContiguous)) {
-      throw new ShapeError(`${op}: a parameter of shape ${show(param.shape)} is a view with gaps. Optimize its base instead.`);
+      throw new ShapeError(
+        `${op}: a parameter of shape ${show(param.shape)} is a view with gaps. Optimize its base instead.`,
+      );
     }
   }
   checkFloat(op, first.param);
@@ -104,7 +114,9 @@ export function globalNorm(tensors: readonly Tensor[]): number {
       commands.sumSquares(out, code, operands);
       flush();
       squares += native.readNumber(out.storage.slot, 0, F64)!;
-      operands.forEach((operand, j) => drop(operand, part[j]!));
+      operands.forEach((operand, j) => {
+        drop(operand, part[j]!);
+      });
       out.dispose();
     }
   }

@@ -18,14 +18,19 @@ export interface RandomOptions extends CreateOptions {
   generator?: Generator;
 }
 
-const [UNIFORM, NORMAL, BERNOULLI, RANDINT] = ['uniform', 'normal', 'bernoulli', 'randint'].map((name) => opcode(name)) as [
-  number,
-  number,
-  number,
-  number,
-];
+const [UNIFORM, NORMAL, BERNOULLI, RANDINT] = ['uniform', 'normal', 'bernoulli', 'randint'].map((name) =>
+  opcode(name),
+) as [number, number, number, number];
 
-function draw(name: string, op: number, shape: Shape, code: number, a: number, b: number, options: RandomOptions): Tensor {
+function draw(
+  name: string,
+  op: number,
+  shape: Shape,
+  code: number,
+  a: number,
+  b: number,
+  options: RandomOptions,
+): Tensor {
   const out = fresh(checkShape(name, shape), code);
   const { seed, counter } = generatorOf(name, options).take(out.numel, code);
   commands.random(op, out, seed, counter, a, b);
@@ -35,15 +40,18 @@ function draw(name: string, op: number, shape: Shape, code: number, a: number, b
 /** Draws in float32 or float64; bfloat16 rounds float32. */
 function drawFloat(name: string, op: number, shape: Shape, a: number, b: number, options: RandomOptions): Tensor {
   const code = dtypeCode(name, options.dtype ?? 'float32');
-  if (code !== F32 && code !== F64 && code !== BF16) throw new DTypeError(`${name}: ${options.dtype} is not a floating dtype.`);
+  if (code !== F32 && code !== F64 && code !== BF16)
+    throw new DTypeError(`${name}: ${options.dtype} is not a floating dtype.`);
   const out = draw(name, op, shape, code === BF16 ? F32 : code, a, b, options);
   return asLeaf(name, cast(out, code), options.requiresGrad);
 }
 
 /** Uniform in [0, 1). */
-export const rand = (shape: Shape, options: RandomOptions = {}): Tensor => drawFloat('rand', UNIFORM, shape, 0, 1, options);
+export const rand = (shape: Shape, options: RandomOptions = {}): Tensor =>
+  drawFloat('rand', UNIFORM, shape, 0, 1, options);
 /** Normal with mean 0 and deviation 1. */
-export const randn = (shape: Shape, options: RandomOptions = {}): Tensor => drawFloat('randn', NORMAL, shape, 0, 1, options);
+export const randn = (shape: Shape, options: RandomOptions = {}): Tensor =>
+  drawFloat('randn', NORMAL, shape, 0, 1, options);
 /** Normal with the given mean and deviation. */
 export const normal = (mean: number, std: number, shape: Shape, options: RandomOptions = {}): Tensor =>
   drawFloat('normal', NORMAL, shape, checkNumber('normal', 'mean', mean), checkDeviation('normal', std), options);
@@ -95,7 +103,14 @@ export function randperm(n: number, options: { generator?: Generator } = {}): Te
   return tensor(order);
 }
 
-function fillInPlace(name: string, op: number, x: Tensor, a: number, b: number, options: { generator?: Generator }): Tensor {
+function fillInPlace(
+  name: string,
+  op: number,
+  x: Tensor,
+  a: number,
+  b: number,
+  options: { generator?: Generator },
+): Tensor {
   beforeInPlace(name, x, [], x.shape);
   checkFloat(name, x);
   const drawn = draw(name, op, x.shape, x.code === F64 ? F64 : F32, a, b, options);
@@ -107,8 +122,8 @@ function fillInPlace(name: string, op: number, x: Tensor, a: number, b: number, 
 }
 
 /** Fills x with numbers uniform in [a, b). */
-export const uniform_ = (x: Tensor, a = 0, b = 1, options: { generator?: Generator } = {}): Tensor =>
+export const uniformInPlace = (x: Tensor, a = 0, b = 1, options: { generator?: Generator } = {}): Tensor =>
   fillInPlace('uniform_', UNIFORM, x, checkNumber('uniform_', 'a', a), checkNumber('uniform_', 'b', b), options);
 /** Fills x with normal numbers. */
-export const normal_ = (x: Tensor, mean = 0, std = 1, options: { generator?: Generator } = {}): Tensor =>
+export const normalInPlace = (x: Tensor, mean = 0, std = 1, options: { generator?: Generator } = {}): Tensor =>
   fillInPlace('normal_', NORMAL, x, checkNumber('normal_', 'mean', mean), checkDeviation('normal_', std), options);

@@ -5,8 +5,8 @@ import { native } from '../native.ts';
 import { flush } from '../program/engine.ts';
 import { show } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
-import { dense, drop } from './op.ts';
 import type { Nested } from './create.ts';
+import { dense, drop } from './op.ts';
 
 /**
  * The elements in row-major order, as a copy: Float32Array, Float64Array, Int32Array, Uint8Array (uint8 and bool);
@@ -19,7 +19,8 @@ export function toTypedArray(x: Tensor): TypedArray {
   const out = typedArray(x.code, x.numel);
   const read = native.read(operand.storage.slot, operand.offset * BYTES[x.code]!, out);
   drop(operand, x);
-  if (!read) throw new ChainruleError('ERR_INTERNAL', `toTypedArray: storage of ${show(x.shape)} is shorter than its shape`);
+  if (!read)
+    throw new ChainruleError('ERR_INTERNAL', `toTypedArray: storage of ${show(x.shape)} is shorter than its shape`);
   return x.code === BF16 ? Float32Array.from(out, fromBfloat16) : out;
 }
 
@@ -27,7 +28,9 @@ export function toTypedArray(x: Tensor): TypedArray {
 export function item(x: Tensor): number {
   checkTensor('item', x);
   if (x.numel !== 1) {
-    throw new ShapeError(`item: a tensor of shape ${show(x.shape)} has ${x.numel} elements. Expected one; use toArray().`);
+    throw new ShapeError(
+      `item: a tensor of shape ${show(x.shape)} has ${x.numel} elements. Expected one; use toArray().`,
+    );
   }
   flush();
   return native.readNumber(x.storage.slot, x.offset * BYTES[x.code]!, x.code)!;

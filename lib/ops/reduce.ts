@@ -8,8 +8,8 @@ import * as commands from '../program/commands.ts';
 import { checkDim, checkDims, numelOf, type Shape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
+import { abs, add, div, eq, exp, log, mul, ne, pow, sqrt, square, sub, where } from './elementwise.ts';
 import { gather } from './indexing.ts';
-import { abs, add, div, eq, exp, log, mul, ne, powNumber, sqrt, square, sub, where } from './elementwise.ts';
 import { checkFloat, dense, drop, finish, finishPlain } from './op.ts';
 import { detach, expand, permute, reshape, squeeze, unsqueeze } from './views.ts';
 
@@ -43,7 +43,11 @@ function plan(x: Tensor, dims: Shape, keepdim: boolean): Plan {
     return { x, axis, shape };
   }
   const rest = x.shape.map((_, d) => d).filter((d) => !dims.includes(d));
-  const axis = { outer: numelOf(rest.map((d) => x.shape[d]!)), reduce: numelOf(dims.map((d) => x.shape[d]!)), inner: 1 };
+  const axis = {
+    outer: numelOf(rest.map((d) => x.shape[d]!)),
+    reduce: numelOf(dims.map((d) => x.shape[d]!)),
+    inner: 1,
+  };
   return { x: permute(detach(x), [...rest, ...dims]), axis, shape };
 }
 
@@ -145,7 +149,13 @@ function othersExactly(x: Tensor, to: Reduced): Tensor {
   const own = eq(unsqueeze(indices(n), 1), indices(n));
   const product = prod(where(own, 1, unsqueeze(rows, -2)), -1);
   const back = order.map((_, d) => order.indexOf(d));
-  return permute(reshape(product, order.map((d) => x.shape[d]!)), back);
+  return permute(
+    reshape(
+      product,
+      order.map((d) => x.shape[d]!),
+    ),
+    back,
+  );
 }
 
 function indices(n: number): Tensor {
@@ -177,7 +187,14 @@ const extremeRule = (name: string): Rule<Reduced> => ({
 const amaxRule = extremeRule('AmaxBackward');
 const aminRule = extremeRule('AminBackward');
 
-function extreme(name: string, op: number, rule: Rule<Reduced>, x: Tensor, dim: Dims | undefined, keepdim: boolean): Tensor {
+function extreme(
+  name: string,
+  op: number,
+  rule: Rule<Reduced>,
+  x: Tensor,
+  dim: Dims | undefined,
+  keepdim: boolean,
+): Tensor {
   checkTensor(name, x);
   if (x.code === BF16) return widened(x, (wide) => extreme(name, op, rule, wide, dim, keepdim));
   const dims = checkDims(name, dim, x.ndim);
@@ -237,7 +254,8 @@ export function variance(x: Tensor, dim?: Dims, options: VarOptions = {}): Tenso
   checkTensor('var', x);
   checkFloat('var', x);
   const { correction = 1, keepdim = false } = options;
-  if (typeof correction !== 'number') throw new ArgumentError(`var: correction is ${String(correction)}. Expected a number.`);
+  if (typeof correction !== 'number')
+    throw new ArgumentError(`var: correction is ${String(correction)}. Expected a number.`);
   const dims = checkDims('var', dim, x.ndim);
   const n = countOf({ shape: x.shape, dims });
   const deviation = sub(x, mean(x, dims, { keepdim: true }));
@@ -246,7 +264,8 @@ export function variance(x: Tensor, dim?: Dims, options: VarOptions = {}): Tenso
 export { variance as var };
 
 /** The standard deviation over dims; its gradient where all elements are equal is 0. */
-export const std = (x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor => sqrtFlatAtZero(variance(x, dim, options));
+export const std = (x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor =>
+  sqrtFlatAtZero(variance(x, dim, options));
 
 export interface NormOptions extends ReduceOptions {
   /** The order: any number, ±Infinity for the extremes, 0 for the count of non-zeros. */
@@ -259,13 +278,13 @@ export function norm(x: Tensor, options: NormOptions = {}): Tensor {
   checkTensor('norm', x);
   checkFloat('norm', x);
   const { p = 2, dim, keepdim = false } = options;
-  if (typeof p !== 'number' || p !== p) throw new ArgumentError(`norm: p is ${String(p)}. Expected a number.`);
+  if (typeof p !== 'number' || Number.isNaN(p)) throw new ArgumentError(`norm: p is ${String(p)}. Expected a number.`);
   if (p === 2) return sqrtFlatAtZero(sum(square(x), dim, { keepdim }));
   if (p === 1) return sum(abs(x), dim, { keepdim });
   if (p === Number.POSITIVE_INFINITY) return amax(abs(x), dim, { keepdim });
   if (p === Number.NEGATIVE_INFINITY) return amin(abs(x), dim, { keepdim });
   if (p === 0) return cast(sum(ne(x, 0), dim, { keepdim }), x.code);
-  return powNumber(sum(powNumber(abs(x), p), dim, { keepdim }), 1 / p);
+  return pow(sum(pow(abs(x), p), dim, { keepdim }), 1 / p);
 }
 
 /** log Σ exp(x) over dims, without overflow; -inf of nothing but -inf. */

@@ -18,7 +18,10 @@ const axisOf = ({ shape }: Tensor, dim: number): commands.Axis => ({
 });
 
 /** Both softmaxes: `composed` is the gradient in differentiable ops, for gradients of gradients. */
-function define(name: string, composed: (g: Tensor, y: Tensor, dim: number) => Tensor): (x: Tensor, dim: number) => Tensor {
+function define(
+  name: string,
+  composed: (g: Tensor, y: Tensor, dim: number) => Tensor,
+): (x: Tensor, dim: number) => Tensor {
   const forward = opcode(name);
   const pullback = opcode(`${name}Vjp`);
   const rule: Rule<number> = {

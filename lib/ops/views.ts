@@ -82,6 +82,7 @@ function viewAs(x: Tensor, shape: Shape): Tensor {
   }
   return view(x, wanted, strides, x.offset, viewRule, x.shape);
 }
+
 export { viewAs as view };
 
 /** Dimensions start to end joined into one. */
@@ -99,9 +100,17 @@ const squeezeRule: Rule<Shape> = { name: 'SqueezeBackward', vjp: [(g, _, shape) 
 /** x without its dimensions of size 1, or without the named ones among them. */
 export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   checkTensor('squeeze', x);
-  const named = dim === undefined ? null : (Array.isArray(dim) ? dim : [dim]).map((d) => checkDim('squeeze', d, x.ndim));
+  const named =
+    dim === undefined ? null : (Array.isArray(dim) ? dim : [dim]).map((d) => checkDim('squeeze', d, x.ndim));
   const kept = x.shape.map((_, d) => d).filter((d) => x.shape[d] !== 1 || (named !== null && !named.includes(d)));
-  return view(x, kept.map((d) => x.shape[d]!), kept.map((d) => x.strides[d]!), x.offset, squeezeRule, x.shape);
+  return view(
+    x,
+    kept.map((d) => x.shape[d]!),
+    kept.map((d) => x.strides[d]!),
+    x.offset,
+    squeezeRule,
+    x.shape,
+  );
 }
 
 const unsqueezeRule: Rule<Shape> = { name: 'UnsqueezeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
@@ -132,8 +141,16 @@ export function permute(x: Tensor, dims: Shape): Tensor {
     throw new ArgumentError(`permute: ${x.ndim} dimensions need as many dims, each named once.`);
   }
   const order = dims.map((d) => checkDim('permute', d, x.ndim));
-  if (new Set(order).size !== order.length) throw new ArgumentError(`permute: dims ${show(dims)} name a dimension twice.`);
-  return view(x, order.map((d) => x.shape[d]!), order.map((d) => x.strides[d]!), x.offset, permuteRule, order);
+  if (new Set(order).size !== order.length)
+    throw new ArgumentError(`permute: dims ${show(dims)} name a dimension twice.`);
+  return view(
+    x,
+    order.map((d) => x.shape[d]!),
+    order.map((d) => x.strides[d]!),
+    x.offset,
+    permuteRule,
+    order,
+  );
 }
 
 const transposeRule: Rule<readonly [number, number]> = {
@@ -275,7 +292,8 @@ export function split(x: Tensor, size: number | readonly number[], dim = 0): Ten
   } else {
     sizes = checkShape('split', size);
     const sum = sizes.reduce((a, b) => a + b, 0);
-    if (sum !== total) throw new ShapeError(`split: sizes ${show(sizes)} add up to ${sum}, dimension ${d} is ${total}.`);
+    if (sum !== total)
+      throw new ShapeError(`split: sizes ${show(sizes)} add up to ${sum}, dimension ${d} is ${total}.`);
   }
   let at = 0;
   return sizes.map((length) => {

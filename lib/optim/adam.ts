@@ -32,7 +32,9 @@ abstract class AdamBase extends Optimizer<AdamOptions> {
     checkRange(name, 'eps', eps);
     checkRange(name, 'weightDecay', weightDecay);
     if (!Array.isArray(betas) || betas.length !== 2 || !betas.every((beta) => beta >= 0 && beta < 1)) {
-      throw new ArgumentError(`${name}: betas are ${Array.isArray(betas) ? `[${betas}]` : describe(betas)}. Expected two numbers in [0, 1).`);
+      throw new ArgumentError(
+        `${name}: betas are ${Array.isArray(betas) ? `[${betas}]` : describe(betas)}. Expected two numbers in [0, 1).`,
+      );
     }
   }
 

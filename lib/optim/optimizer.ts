@@ -63,9 +63,12 @@ export abstract class Optimizer<Options extends object> {
     for (const param of group.params) {
       if (!(param instanceof Tensor)) throw new ArgumentError(`${name}: got ${describe(param)}. Expected tensors.`);
       if (!param.isLeaf) {
-        throw new ArgumentError(`${name}: a tensor of shape ${show(param.shape)} is the result of an op. Expected leaves.`);
+        throw new ArgumentError(
+          `${name}: a tensor of shape ${show(param.shape)} is the result of an op. Expected leaves.`,
+        );
       }
-      if (known.has(param)) throw new ArgumentError(`${name}: a parameter of shape ${show(param.shape)} appears twice.`);
+      if (known.has(param))
+        throw new ArgumentError(`${name}: a parameter of shape ${show(param.shape)} appears twice.`);
       known.add(param);
     }
     this.paramGroups.push(group);
@@ -109,7 +112,9 @@ export abstract class Optimizer<Options extends object> {
         const param = params[i];
         if (param && tensor.dtype === param.dtype && sameShape(tensor.shape, param.shape)) continue;
         const expected = param ? `${param.dtype}${show(param.shape)}` : `fewer than ${params.length} parameters`;
-        throw new ArgumentError(`${name}: ${key} of parameter ${i} is ${tensor.dtype}${show(tensor.shape)}. Expected ${expected}.`);
+        throw new ArgumentError(
+          `${name}: ${key} of parameter ${i} is ${tensor.dtype}${show(tensor.shape)}. Expected ${expected}.`,
+        );
       }
     }
 

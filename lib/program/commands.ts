@@ -101,6 +101,16 @@ const COPY = opcode('copy');
 /** out = x, broadcast and converted. A number fills. */
 export const copy = (out: View, x: Input): void => map(COPY, out, x);
 
+const ALLOCATE = opcode('allocate');
+
+/** Gives out its block, for commands that write it in parts: the first alone would size it too small. */
+export function allocate(out: View): void {
+  const start = begin();
+  words[start + 1] = out.code;
+  words[start + 2] = out.numel;
+  end(start, ALLOCATE, operand(start + 3, out));
+}
+
 // ---- matmul -----------------------------------------------------------------------------------------------------------
 const MATMUL = opcode('matmul');
 
@@ -255,7 +265,13 @@ export interface Item {
 }
 
 /** sgd and adam: one update over all items. Options in the order that the decoder reads them. */
-export function update(op: number, code: number, flags: number, options: readonly number[], items: readonly Item[]): void {
+export function update(
+  op: number,
+  code: number,
+  flags: number,
+  options: readonly number[],
+  items: readonly Item[],
+): void {
   flush();
   let at = 1;
   words[at++] = code;

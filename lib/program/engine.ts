@@ -25,7 +25,9 @@ let freshCount = 0;
 export function newStorage(bytes: number): Storage {
   if (freeIds.length === 0 && nextId === MAX_SLOTS) sweep(true);
   if (freeIds.length === 0 && nextId === MAX_SLOTS) {
-    throw new MemoryError(`${MAX_SLOTS} tensors are alive, which is the most there can be. Free some: scope(), dispose().`);
+    throw new MemoryError(
+      `${MAX_SLOTS} tensors are alive, which is the most there can be. Free some: scope(), dispose().`,
+    );
   }
   const storage = new Storage(freeIds.length > 0 ? freeIds.pop()! : nextId++, bytes);
   fresh[freshCount++] = storage;
@@ -208,4 +210,3 @@ export function trimMemory(): void {
   sweep(true);
   native.trim();
 }
-

@@ -5,33 +5,20 @@
 #pragma once
 #include "convert.inc.h"
 #include "elementwise.inc.h"
-#include "table.h"
-#if __has_include("gemm.inc.h")
 #include "gemm.inc.h"
-#endif
-#if __has_include("reduce.inc.h")
-#include "reduce.inc.h"
-#endif
-#if __has_include("softmax.inc.h")
-#include "softmax.inc.h"
-#endif
-#if __has_include("index.inc.h")
 #include "index.inc.h"
-#endif
-#if __has_include("optimizer.inc.h")
 #include "optimizer.inc.h"
-#endif
-#if __has_include("random.inc.h")
 #include "random.inc.h"
-#endif
+#include "reduce.inc.h"
+#include "softmax.inc.h"
+#include "table.h"
 
 namespace chainrule {
 namespace {
 
 template <class T>
-constexpr void fill_any_type([[maybe_unused]] KernelTable& t) {
-  [[maybe_unused]] constexpr int type = kComputeType<T>;
-#if __has_include("reduce.inc.h")
+constexpr void fill_any_type(KernelTable& t) {
+  constexpr int type = kComputeType<T>;
   t.reduce[kSum][type] = reduce<T, kSum>;
   t.reduce[kProd][type] = reduce<T, kProd>;
   t.reduce[kAmax][type] = reduce<T, kAmax>;
@@ -39,38 +26,25 @@ constexpr void fill_any_type([[maybe_unused]] KernelTable& t) {
   t.reduce[kArgmax][type] = reduce<T, kArgmax>;
   t.reduce[kArgmin][type] = reduce<T, kArgmin>;
   t.cumsum[type] = cumsum<T>;
-#endif
-#if __has_include("index.inc.h")
   t.scatter_add[type] = scatter_add<T>;
-#endif
-#if __has_include("random.inc.h")
   t.arange[type] = arange<T>;
   t.random[kBernoulli][type] = random_fill<T, kBernoulli>;
   t.random[kRandint][type] = random_fill<T, kRandint>;
-#endif
 }
 
 template <class T>
-constexpr void fill_float_type([[maybe_unused]] KernelTable& t) {
-  [[maybe_unused]] constexpr int type = kComputeType<T>;
-#if __has_include("gemm.inc.h")
+constexpr void fill_float_type(KernelTable& t) {
+  constexpr int type = kComputeType<T>;
   t.gemm[type] = gemm<T>;
-#endif
-#if __has_include("softmax.inc.h")
   t.softmax[type] = softmax<T>;
   t.log_softmax[type] = log_softmax<T>;
   t.softmax_vjp[type] = softmax_vjp<T>;
   t.log_softmax_vjp[type] = log_softmax_vjp<T>;
-#endif
-#if __has_include("optimizer.inc.h")
   t.sgd[type] = sgd<T>;
   t.adam[type] = adam<T>;
   t.list_sum_squares[type] = list_sum_squares<T>;
-#endif
-#if __has_include("random.inc.h")
   t.random[kUniform][type] = random_fill<T, kUniform>;
   t.random[kNormal][type] = random_fill<T, kNormal>;
-#endif
 }
 
 constexpr KernelTable make_table(const char* isa) {
@@ -79,9 +53,7 @@ constexpr KernelTable make_table(const char* isa) {
   t.vector_bytes = int{kVectorBytes};
   fill_elementwise(t);
   fill_convert(t);
-#if __has_include("index.inc.h")
   t.gather = gather;
-#endif
   fill_any_type<float>(t);
   fill_any_type<double>(t);
   fill_any_type<int32_t>(t);

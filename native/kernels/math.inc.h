@@ -1,9 +1,10 @@
 // Elementary functions on vectors, float and double, from basic arithmetic only: no libm, and the same operations for
 // every lane. This file: the tools; the functions are in the math_*.inc.h at its end. Kernel layer.
 //
-// Each function states its largest error in units in the last place (ulp) as measured by elementwise_test, float then
-// double, and what it does at special values. NaN gives NaN everywhere. Polynomials are minimax fits (Remez exchange)
-// over the stated interval; the error given there is the polynomial's own.
+// Each function states its largest error in units in the last place (ulp), float then double, and what it does at
+// special values; measured by `elementwise_test --ulp`, a million samples on each instruction set, the worst of them.
+// NaN gives NaN everywhere. Polynomials are minimax fits (Remez exchange) over the stated interval; the error given
+// there is the polynomial's own.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

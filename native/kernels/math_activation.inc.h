@@ -21,7 +21,7 @@ inline V exp_of_minus_square(V x, double scale) {
 template <class V>
 inline V scaled_tail(V a) {
   const Element<V> k = kSingle<V> ? 3.5 : 6.5;
-  // q is small beside its terms: it needs 1/(a + k) beyond a rounded reciprocal of a rounded sum.
+  // Near a = 0 the polynomial magnifies the error of q threefold: the reciprocal of a rounded sum would not do.
   const Pair<V> sum = two_sum(a, constant<V>(k));
   const V w = 1 / sum.hi;
   const V w_lo = w * fma(-w, sum.lo, fma(-w, sum.hi, constant<V>(1)));

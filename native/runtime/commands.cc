@@ -14,10 +14,18 @@ void run(Reader& reader, Status status, const char* reason = "out of memory") {
   if (status != kOk) reader.fail(reason, status);
 }
 
+// dtype, elements, out: for a tensor that several commands will write in parts
+void run_allocate(Reader& reader, Kernels, const Context&) {
+  const DType dtype = reader.dtype(reader.word());
+  const int64_t elements = reader.size();
+  if (reader.ok()) reader.output(dtype, elements);
+  reader.finish();
+}
+
+// slot
 void run_free(Reader& reader, Kernels, const Context&) {
-  while (reader.ok() && reader.remaining() > 0) {
-    if (!reader.slots().release(reader.word())) reader.fail("freed slot holds no storage");
-  }
+  const int32_t id = reader.word();
+  if (reader.finish() && !reader.slots().release(id)) reader.fail("freed slot holds no storage");
 }
 
 // dtype | batch dims << 8, m, n, k, strides (a rows, a cols, b rows, b cols, c rows), per batch dim (size, a, b, c),
@@ -34,6 +42,9 @@ void run_matmul(Reader& reader, Kernels kernels, const Context& context) {
   args.c_rs = reader.word();
   if ((args.a_rs | args.a_cs | args.b_rs | args.b_cs | args.c_rs) < 0) return reader.fail("negative stride");
   if (args.c_rs < args.n && args.m > 1) return reader.fail("rows of the product overlap");
+  // Strides of 0 let small operands ask for any amount of work: kernels count it in 63 bits.
+  int64_t work = reader.product(args.k, args.n);
+  if (__builtin_mul_overflow(work, args.m, &work)) return reader.fail("size overflows");
 
   // One past the last element that each operand touches.
   const auto extent = [&](int64_t rows, int64_t row_stride, int64_t cols, int64_t col_stride) {
@@ -156,13 +167,17 @@ Indexing read_indexing(Reader& reader) {
   return ix;
 }
 
-// Writing over the index while it is followed would make the check on it worthless.
-void refuse_overlap(Reader& reader, const Indexing& ix, int64_t written) {
+// Writing over the index while it is followed would make the check on it worthless, and over x, copies overlap.
+void refuse_overlap(Reader& reader, const Indexing& ix, int64_t written, int64_t read) {
   if (!reader.ok()) return;
+  const int64_t width = static_cast<int64_t>(kDTypeBytes[ix.dtype]);
   const char* out = static_cast<const char*>(ix.args.out);
-  const char* index = reinterpret_cast<const char*>(ix.args.index);
-  const int64_t out_bytes = written * static_cast<int64_t>(kDTypeBytes[ix.dtype]);
-  if (out < index + ix.indices * 4 && index < out + out_bytes) reader.fail("output overlaps the index");
+  const auto overlaps = [&](const void* input, int64_t bytes) {
+    const char* begin = static_cast<const char*>(input);
+    return out < begin + bytes && begin < out + written * width;
+  };
+  if (overlaps(ix.args.index, ix.indices * 4)) reader.fail("output overlaps the index");
+  if (overlaps(ix.args.x, read * width)) reader.fail("output overlaps the input");
 }
 
 void run_indexing(Reader& reader, Status status, const int64_t (&bad)[2]) {
@@ -181,7 +196,7 @@ void run_gather(Reader& reader, Kernels kernels, const Context& context) {
   ix.args.x = reader.input(ix.dtype, ix.source);
   ix.args.index = reinterpret_cast<const int32_t*>(reader.input(kI32, ix.indices));
   ix.args.bad = ix.bad;
-  refuse_overlap(reader, ix, ix.target);
+  refuse_overlap(reader, ix, ix.target, ix.source);
   if (reader.finish()) run_indexing(reader, kernels.gather(context, ix.args, kDTypeBytes[ix.dtype]), ix.bad);
 }
 
@@ -194,7 +209,7 @@ void run_scatter_add(Reader& reader, Kernels kernels, const Context& context) {
   ix.args.x = reader.input(ix.dtype, ix.target);
   ix.args.index = reinterpret_cast<const int32_t*>(reader.input(kI32, ix.indices));
   ix.args.bad = ix.bad;
-  refuse_overlap(reader, ix, ix.source);
+  refuse_overlap(reader, ix, ix.source, ix.target);
   if (reader.finish()) run_indexing(reader, kernels.scatter_add[type](context, ix.args), ix.bad);
 }
 

@@ -2,6 +2,7 @@
 // Kernels see only contiguous blocks of their compute type; strided, broadcast and converted operands pass
 // through a block of scratch that stays in the first-level cache.
 #include <algorithm>
+#include <cstdlib>
 
 #include "executor.h"
 
@@ -9,8 +10,8 @@ namespace chainrule {
 
 namespace {
 
-constexpr int64_t kBlock = 512;       // elements: three float64 blocks are 12 KiB
-constexpr int64_t kChunk = 16 * 1024;  // elements one thread claims at a time
+constexpr int64_t kBlock = 512;         // elements: three float64 blocks are 12 KiB
+constexpr int64_t kChunk = 16 * 1024;   // elements one thread claims at a time
 constexpr int64_t kInline = 32 * 1024;  // below this a hand-off costs more than it saves
 constexpr int kMaxOperands = 1 + kMaxMapInputs;
 constexpr int kMaxDims = 8;
@@ -73,6 +74,25 @@ void merge_dimensions(Map& map) {
     kept = 1;
   }
   map.dims = kept;
+}
+
+// Whether two elements of the output may share an address: then threads would race, and a small block could ask for
+// any amount of work. They cannot if each stride steps over all that the smaller ones span.
+bool elements_overlap(const Map& map) {
+  struct Step {
+    int64_t stride, size;
+  } steps[kMaxDims];
+  int count = 0;
+  for (int d = 0; d < map.dims; ++d) {
+    if (map.size[d] > 1) steps[count++] = {std::abs(map.operand[0].stride[d]), map.size[d]};
+  }
+  std::sort(steps, steps + count, [](const Step& a, const Step& b) { return a.stride < b.stride; });
+  int64_t span = 0;
+  for (int i = 0; i < count; ++i) {
+    if (steps[i].stride <= span) return true;
+    span += steps[i].stride * (steps[i].size - 1);
+  }
+  return false;
 }
 
 struct alignas(64) Block {
@@ -192,17 +212,18 @@ void run_map(Reader& reader, const KernelTable& kernels, const Context& context,
     for (int d = 0; d < map.dims; ++d) {
       operand.stride[d] = reader.word();
       if (elements == 0) continue;
-      const int64_t reach = operand.stride[d] * (map.size[d] - 1);
-      (reach < 0 ? low : high)[o] += reach;
+      const int64_t reach = reader.product(std::abs(operand.stride[d]), map.size[d] - 1);
+      if (operand.stride[d] < 0) {
+        low[o] -= reach;
+      } else {
+        high[o] += reach;
+      }
     }
     if (elements > 0) ++high[o];
-    // Threads write disjoint outputs only if no two elements share one.
-    for (int d = 0; o == 0 && d < map.dims; ++d) {
-      if (operand.stride[d] == 0 && map.size[d] > 1) return reader.fail("output elements overlap");
-    }
   }
   for (int p = 0; p < params; ++p) map.params[p] = reader.number();
   if (!reader.ok()) return;
+  if (elements > 0 && elements_overlap(map)) return reader.fail("output elements overlap");
   map.kernel = kernels.map[op][map.type];
   if (!map.kernel) return reader.fail("the op is not defined for this dtype");
   if (map.inputs != kMapInputs[op]) return reader.fail("wrong number of inputs");

@@ -1,0 +1,79 @@
+// What the tests of the core share: values out of tensors, comparison, child processes. No assertions on the library.
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { type DType, type Tensor, tensor, type TypedArray } from '../lib/index.ts';
+
+export type Data = Parameters<typeof tensor>[0];
+
+/** All elements as numbers, in order. */
+export const values = (t: Tensor): number[] => Array.from(t.detach().toTypedArray() as ArrayLike<number>);
+
+/** A leaf that requires grad, float64 unless told. */
+export const leaf = (data: Data, dtype: DType = 'float64'): Tensor => tensor(data, { dtype, requiresGrad: true });
+export const f64 = (data: Data): Tensor => tensor(data, { dtype: 'float64' });
+
+/** The gradient of a tensor; fails when there is none. */
+export function gradOf(t: Tensor): number[] {
+  expect(t.grad, 'a gradient').not.toBeNull();
+  expect(t.grad!.shape).toEqual(t.shape);
+  return values(t.grad!);
+}
+
+/** |actual - expected| <= tolerance * max(1, |expected|), element by element; NaN and infinities must be the same. */
+export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what = ''): void {
+  expect(actual.length, `${what} length`).toBe(expected.length);
+  for (let i = 0; i < actual.length; i++) {
+    const [a, e] = [actual[i]!, expected[i]!];
+    if (Object.is(a, e) || Math.abs(a - e) <= tolerance * Math.max(1, Math.abs(e))) continue;
+    expect.fail(`${what}[${i}]: ${a}, expected ${e} within ${tolerance}`);
+  }
+}
+
+/** The bits of a tensor, to compare for equality. */
+export const bitsOf = (t: Tensor): string => {
+  const { buffer, byteOffset, byteLength } = t.toTypedArray() as TypedArray & { buffer: ArrayBuffer };
+  return Buffer.from(buffer, byteOffset, byteLength).toString('hex');
+};
+
+/** What fn throws; fails when it returns. */
+export function thrownBy(fn: () => unknown): unknown {
+  try {
+    fn();
+  } catch (error) {
+    return error;
+  }
+  return expect.fail('expected an error, none was thrown');
+}
+
+export interface Outcome {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+/** Runs node in a process of its own, in the package's directory; TypeScript is understood. */
+export function runNode(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
+  const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
+    cwd: ROOT,
+    env: { ...process.env, NODE_OPTIONS: '', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const outcome = { stdout: '', stderr: '' };
+  child.stdout.on('data', (data) => (outcome.stdout += data));
+  child.stderr.on('data', (data) => (outcome.stderr += data));
+  return new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ code, signal, ...outcome }));
+  });
+}
+
+/** Runs a script of test/fixtures that prints one line of JSON, and returns what it printed. */
+export async function runFixture<T>(name: string, env: NodeJS.ProcessEnv = {}, flags: readonly string[] = []): Promise<T> {
+  const outcome = await runNode([...flags, `test/fixtures/${name}`], env);
+  expect(outcome, `${name}: ${outcome.stderr}`).toMatchObject({ code: 0, signal: null });
+  return JSON.parse(outcome.stdout) as T;
+}
