@@ -11,6 +11,9 @@ export function checkRange(op: string, what: string, value: unknown, least = 0, 
 
 /** Refuses options that `known` has not: a misspelt one would otherwise be ignored in silence. @throws ArgumentError */
 export function checkOptions(op: string, options: object, known: object): void {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new ArgumentError(`${op}: the options are ${describe(options)}. Expected an object.`);
+  }
   const unknown = Object.keys(options).find((key) => !Object.hasOwn(known, key));
   if (unknown === undefined) return;
   throw new ArgumentError(

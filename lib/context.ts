@@ -7,6 +7,11 @@ import { ArgumentError } from './errors.ts';
 export class Scope<T = unknown> {
   readonly made: T[] = [];
   readonly kept = new Set<T>();
+  readonly outer: Scope<T> | null;
+
+  constructor(outer: Scope<T> | null = null) {
+    this.outer = outer;
+  }
 }
 
 export interface Context {

@@ -190,7 +190,8 @@ export function track(t: Tensor): Tensor {
 }
 
 /** All tensors in a tree of arrays, maps, sets and plain objects. */
-export function tensorsIn(tree: unknown, found = new Set<Tensor>()): Set<Tensor> {
+export function tensorsIn(tree: unknown): Set<Tensor> {
+  const found = new Set<Tensor>();
   const stack: unknown[] = [tree];
   const seen = new Set<unknown>();
   while (stack.length > 0) {
@@ -212,27 +213,29 @@ export function tensorsIn(tree: unknown, found = new Set<Tensor>()): Set<Tensor>
  * a graph needs for its backward pass stay alive with the graph.
  */
 export function scope<T>(fn: () => T): T {
-  const outer = current().scope as Scope<Tensor> | null;
-  const inner = new Scope<Tensor>();
-  return within({ scope: inner }, fn, (result) => endScope(inner, outer, tensorsIn(result, inner.kept)));
+  const inner = new Scope(current().scope as Scope<Tensor> | null);
+  return within({ scope: inner }, fn, (result) => endScope(inner, tensorsIn(result)));
 }
 
-export function endScope(inner: Scope<Tensor>, outer: Scope<Tensor> | null, kept: Set<Tensor>): void {
-  for (const t of inner.made) {
+function endScope({ made, kept, outer }: Scope<Tensor>, results: ReadonlySet<Tensor>): void {
+  for (const t of made) {
     if (t.disposed) continue;
-    if (!kept.has(t)) {
+    if (kept.has(t)) adopt(t.storage);
+    else if (results.has(t)) {
+      if (outer !== null) outer.made.push(t);
+      else adopt(t.storage);
+    } else {
       t.dispose();
       // Still owned by a graph that outlives the scope, or by a view: now the collector's.
       if (t.storage.slot >= 0) adopt(t.storage);
-    } else if (outer !== null && !inner.kept.has(t)) outer.made.push(t);
-    else adopt(t.storage);
+    }
   }
 }
 
 /** Lets a tensor outlive the open scopes. Returns it. */
 export function keep<T extends Tensor>(t: T): T {
   checkTensor('keep', t);
-  (current().scope as Scope<Tensor> | null)?.kept.add(t);
+  for (let open = current().scope as Scope<Tensor> | null; open !== null; open = open.outer) open.kept.add(t);
   return t;
 }
 

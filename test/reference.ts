@@ -90,19 +90,18 @@ export function reduce(x: Nd, dims: Dims, keepdim: boolean | undefined, f: (valu
   return keepdim ? out : new Nd(x.shape.filter((_, d) => !over.includes(d)), out.data, kind);
 }
 
-/** f of the values along one dimension gives as many. */
+/** f of the values along one dimension, which gives as many. */
 export function along(x: Nd, dim: number, f: (values: number[]) => number[], kind?: Kind): Nd {
-  if (x.ndim === 0) return new Nd([], f([x.data[0]!]), kind);
   const d = positive(dim, x.ndim);
-  const out = build(x.shape, () => 0, kind);
   const inner = numel(x.shape.slice(d + 1));
-  const size = x.shape[d]!;
-  for (let start = 0; start < x.data.length; start += (start + 1) % inner === 0 ? 1 + (size - 1) * inner : 1) {
-    f(range(size).map((i) => x.data[start + i * inner]!)).forEach((value, i) => {
-      out.data[start + i * inner] = value;
-    });
+  const steps = range(x.shape[d] ?? 1).map((i) => i * inner);
+  const data = new Float64Array(x.data.length);
+  for (let start = 0; start < data.length; start++) {
+    if (Math.floor(start / inner) % steps.length !== 0) continue;
+    const values = f(steps.map((step) => x.data[start + step]!));
+    steps.forEach((step, i) => void (data[start + step] = values[i]!));
   }
-  return out;
+  return new Nd(x.shape, data, kind);
 }
 
 /** Compensated, so that it is exact to the last place or two. Neumaier 1974 */
@@ -186,7 +185,6 @@ export const softplus = (x: number): number => Math.max(x, 0) + Math.log1p(Math.
 
 /** To the nearest whole number, ties to even. */
 export function roundToEven(x: number): number {
-  const below = Math.floor(x);
-  const up = x - below > 0.5 || (x - below === 0.5 && below % 2 !== 0);
-  return Number.isInteger(x) || up === false ? (x < 0 && below === 0 ? -0 : below) : below === -1 ? -0 : below + 1;
+  const nearest = Math.round(x);
+  return Math.abs(x % 1) === 0.5 && nearest % 2 !== 0 ? nearest - 1 : nearest;
 }

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { type DType, type Tensor, tensor, type TypedArray } from '../lib/index.ts';
+import { type DType, type Tensor, type TypedArray, tensor } from '../lib/index.ts';
 
 export type Data = Parameters<typeof tensor>[0];
 
@@ -21,7 +21,12 @@ export function gradOf(t: Tensor): number[] {
 }
 
 /** |actual - expected| <= tolerance * max(1, |expected|), element by element; NaN and infinities must be the same. */
-export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what = ''): void {
+export function expectClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+  what = '',
+): void {
   expect(actual.length, `${what} length`).toBe(expected.length);
   for (let i = 0; i < actual.length; i++) {
     const [a, e] = [actual[i]!, expected[i]!];
@@ -72,7 +77,11 @@ export function runNode(args: readonly string[], env: NodeJS.ProcessEnv = {}): P
 }
 
 /** Runs a script of test/fixtures that prints one line of JSON, and returns what it printed. */
-export async function runFixture<T>(name: string, env: NodeJS.ProcessEnv = {}, flags: readonly string[] = []): Promise<T> {
+export async function runFixture<T>(
+  name: string,
+  env: NodeJS.ProcessEnv = {},
+  flags: readonly string[] = [],
+): Promise<T> {
   const outcome = await runNode([...flags, `test/fixtures/${name}`], env);
   expect(outcome, `${name}: ${outcome.stderr}`).toMatchObject({ code: 0, signal: null });
   return JSON.parse(outcome.stdout) as T;

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 
 export const USAGE = `Usage: npm start -- [options]
 
-  --epochs N     passes over the training set (default 8)
+  --epochs N     passes over the training set (default 6)
   --batch N      images per step (default 128)
   --lr X         learning rate of the first epoch (default 0.001)
   --seed N       of the weights and of the order of the images (default 42)
@@ -43,7 +43,7 @@ export function parseOptions(args: string[]): Options {
 
 function parse(args: string[]) {
   const options = {
-    epochs: text('8'),
+    epochs: text('6'),
     batch: text('128'),
     lr: text('0.001'),
     seed: text('42'),

@@ -3,13 +3,13 @@
 import { current, Scope, within } from '../context.ts';
 import { DTYPES } from '../dtype.ts';
 import { AutogradError, DTypeError, ShapeError } from '../errors.ts';
-import { castLike } from '../ops/cast.ts';
+import { castLike, clone } from '../ops/cast.ts';
 import { add } from '../ops/elementwise.ts';
 import { sum } from '../ops/reduce.ts';
 import { expand, reshape } from '../ops/views.ts';
 import { adopt } from '../program/engine.ts';
 import { type Shape, sameShape, show } from '../shape.ts';
-import { alias, checkTensor, type GradHook, type Tensor, track } from '../tensor.ts';
+import { alias, checkTensor, type GradHook, keep, type Tensor, track } from '../tensor.ts';
 import { edgeOf, isAccumulator, type Node, noGrad } from './tape.ts';
 
 export interface BackwardOptions {
@@ -41,12 +41,14 @@ function reachable(roots: readonly Node[]): Node[] {
   return found.sort((a, b) => b.sequence - a.sequence);
 }
 
-/** Marks the nodes that lie on a path to a target. */
-function markWanted(order: readonly Node[], targets: ReadonlyMap<Node, Capture>): void {
+/** The nodes that lie on a path to a target. */
+function onPathTo(targets: ReadonlyMap<Node, Capture>, order: readonly Node[]): ReadonlySet<Node> {
+  const wanted = new Set<Node>();
   for (let i = order.length - 1; i >= 0; i--) {
     const node = order[i]!;
-    node.wanted = targets.has(node) || node.edges.some((edge) => edge?.wanted === true);
+    if (targets.has(node) || node.edges.some((edge) => edge !== null && wanted.has(edge))) wanted.add(node);
   }
+  return wanted;
 }
 
 /** Sums a gradient of a broadcast op down to the shape that its input had before it was broadcast. */
@@ -78,6 +80,8 @@ class Walk {
   readonly #record: boolean;
   readonly #retain: boolean;
   readonly #captures: ReadonlyMap<Node, Capture> | null;
+  /** Where gradients are needed to reach the captures; null: everywhere. */
+  #wanted: ReadonlySet<Node> | null = null;
   /** Receives what the vjps of one node make. */
   readonly #temporaries = new Scope<Tensor>();
 
@@ -91,7 +95,7 @@ class Walk {
   /** Takes ownership of the gradients, one per root. */
   run(roots: readonly Node[], gradients: readonly Tensor[]): void {
     const order = reachable(roots);
-    if (this.#captures !== null) markWanted(order, this.#captures);
+    if (this.#captures !== null) this.#wanted = onPathTo(this.#captures, order);
     // A walk inside a hook or a vjp may cross nodes where gradients of the outer walk wait.
     const waiting = order.map((node) => node.pending);
     for (const node of order) node.pending = null;
@@ -103,14 +107,13 @@ class Walk {
         const g = node.pending;
         if (g === null) continue;
         node.pending = null;
-        if (this.#captures === null || node.wanted) this.#visit(node, g);
+        if (this.#wanted === null || this.#wanted.has(node)) this.#visit(node, g);
         else this.#spend(g);
       }
     } finally {
       order.forEach((node, i) => {
         if (node.pending !== null) this.#spend(node.pending);
         node.pending = waiting[i]!;
-        node.wanted = false;
       });
     }
   }
@@ -147,7 +150,7 @@ class Walk {
     let g = arrived;
     if (node.hooks !== null) g = this.#callHooks(node, node.hooks, g);
     this.#captures?.get(node)?.(g);
-    if (node.retaining !== null) node.retaining.gradTensor = this.#record ? g : outlive(handleOn(g));
+    if (node.retaining !== null) this.accumulate(node.retaining, g);
     if (isAccumulator(node)) {
       if (this.#captures === null) this.accumulate(node.context as Tensor, g);
       this.#spend(g);
@@ -214,7 +217,7 @@ class Walk {
     for (let i = 0; i < edges.length; i++) {
       const edge = edges[i]!;
       gradients[i] = null;
-      if (edge === null || (this.#captures !== null && !edge.wanted)) continue;
+      if (edge === null || (this.#wanted !== null && !this.#wanted.has(edge))) continue;
       let gradient = (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i);
       if (gradient === null) continue;
       if (rule.broadcasts) gradient = sumTo(gradient, edge.shape);
@@ -224,18 +227,17 @@ class Walk {
     return gradients;
   }
 
-  /** Adds g into the grad of a leaf. */
-  accumulate(leaf: Tensor, g: Tensor): void {
-    const before = leaf.gradTensor;
-    if (before !== null && !before.disposed) {
-      if (this.#record) leaf.gradTensor = add(before, g);
-      else add.inPlace(before, g);
+  /** Adds g into the grad of t, a leaf or a tensor that retains its gradient. */
+  accumulate(t: Tensor, g: Tensor): void {
+    const before = t.gradTensor;
+    if (before === null || before.disposed) {
+      // The walk's own gradient becomes t's as it is; one that is recorded, or shares its storage, is copied.
+      const own = !this.#record && g.isContiguous && g.storage.owners === 1 && g.storage.bytes === g.nbytes;
+      t.gradTensor = outlive(own ? handleOn(g) : clone(g));
     } else if (this.#record) {
-      leaf.gradTensor = g;
+      t.gradTensor = outlive(add(before, g));
     } else {
-      // The walk's own gradient becomes the leaf's as it is; one that shares its storage is copied.
-      const own = g.isContiguous && g.storage.owners === 1 && g.storage.bytes === g.nbytes;
-      leaf.gradTensor = outlive(own ? handleOn(g) : castLike(g, g));
+      add.inPlace(before, g);
     }
   }
 }
@@ -252,9 +254,8 @@ function handleOn(t: Tensor): Tensor {
 
 /** Gradients of leaves, and what hooks see, outlive every scope: they are the collector's from now on. */
 function outlive(t: Tensor): Tensor {
-  (current().scope as Scope<Tensor> | null)?.kept.add(t);
   adopt(t.storage);
-  return t;
+  return keep(t);
 }
 
 /** Gives a gradient to the user: it lives as long as the open scope, or as it is referred to. */
@@ -265,7 +266,7 @@ function hand(t: Tensor): Tensor {
 
 // ---- what users call ----------------------------------------------------------------------------------------------------
 /** The gradient that a root starts from: the given one, or 1 for a scalar. Owned by the walk. */
-function seed(op: string, root: Tensor, gradient: Tensor | null | undefined): Tensor {
+function seed(op: string, root: Tensor, gradient: Tensor | null | undefined, options: BackwardOptions): Tensor {
   checkTensor(op, root, 'output');
   if (!root.requiresGrad) {
     throw new AutogradError(
@@ -281,7 +282,8 @@ function seed(op: string, root: Tensor, gradient: Tensor | null | undefined): Te
     if (gradient.code !== root.code) {
       throw new DTypeError(`${op}: a ${gradient.dtype} gradient for a ${root.dtype} output.`);
     }
-    return gradient.node !== null ? gradient : handleOn(gradient);
+    // Recorded, the gradient keeps its place in the graph; else the walk may free its own handle.
+    return options.createGraph ? gradient : handleOn(gradient);
   }
   if (root.numel !== 1) {
     throw new AutogradError(
@@ -316,7 +318,7 @@ export function backward(
   gradient?: Tensor | null,
   options: BackwardOptions & { inputs?: Tensor[] } = {},
 ): void {
-  const start = seed('backward', x, gradient);
+  const start = seed('backward', x, gradient, options);
   if (options.inputs === undefined) {
     walk([x], [start], options, null);
     return;
@@ -362,7 +364,7 @@ export function grad(
   const from = list(outputs);
   const to = list(inputs);
   const given = options.gradOutputs === undefined ? [] : list(options.gradOutputs as Tensor);
-  const starts = from.map((output, i) => seed('grad', output, given[i]));
+  const starts = from.map((output, i) => seed('grad', output, given[i], options));
   const results = new Map<Node, Tensor>();
   const captures = new Map<Node, Capture>();
   const nodes = to.map((input) => {

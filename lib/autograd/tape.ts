@@ -44,9 +44,8 @@ export class Node {
   saved: readonly (Saved | null)[] | null;
   /** During a backward pass: the sum of the gradients that have arrived. */
   pending: Tensor | null = null;
-  /** Marks of the traversal that visited it last. */
+  /** The traversal that found it last. */
   visit = 0;
-  wanted = false;
   /** Hooks of the output tensor, which may itself be gone. */
   hooks: Set<GradHook> | null = null;
   nodeHooks: Set<NodeHook> | null = null;
@@ -186,4 +185,3 @@ export const enableGrad = <T>(fn: () => T): T => within({ grad: true }, fn);
 /** As `noGrad`: the way to say that nothing made inside will ever be differentiated. */
 export const inferenceMode = noGrad;
 export const isGradEnabled = (): boolean => current().grad;
-

@@ -26,10 +26,10 @@ interface XavierOptions extends Random {
 }
 
 export const uniform_ = (tensor: Tensor, low = 0, high = 1, options: Random = {}): Tensor =>
-  noGrad(() => tensor.uniform_(low, high, options));
+  noGrad(() => tensor.uniform_(low, high, { generator: options.generator }));
 
 export const normal_ = (tensor: Tensor, mean = 0, std = 1, options: Random = {}): Tensor =>
-  noGrad(() => tensor.normal_(mean, std, options));
+  noGrad(() => tensor.normal_(mean, std, { generator: options.generator }));
 
 export const constant_ = (tensor: Tensor, value: number): Tensor => noGrad(() => tensor.fill_(value));
 export const zeros_ = (tensor: Tensor): Tensor => constant_(tensor, 0);

@@ -1,4 +1,5 @@
 // Tensors from data and from nothing.
+import { checkOptions } from '../arguments.ts';
 import {
   BF16,
   BOOL,
@@ -27,6 +28,8 @@ export interface CreateOptions {
   dtype?: DType;
   requiresGrad?: boolean;
 }
+
+const KNOWN: CreateOptions = { dtype: 'float32', requiresGrad: false };
 
 /** Applies `requiresGrad` to a new leaf. @throws AutogradError unless it is of a floating dtype */
 export function asLeaf(op: string, t: Tensor, requiresGrad: boolean | undefined): Tensor {
@@ -83,6 +86,15 @@ const CONVERTED = ['Int8Array', 'Uint8ClampedArray', 'Int16Array', 'Uint16Array'
 /** The class of a typed array, also of its subclasses: a Buffer is a Uint8Array. */
 const kindOf = (array: ArrayBufferView): string => (array as Uint8Array)[Symbol.toStringTag] ?? 'DataView';
 
+/** @throws ArgumentError for a view whose buffer was transferred, which reads as empty */
+function checkAttached(array: ArrayBufferView): void {
+  try {
+    if (array.byteLength === 0) new Uint8Array(array.buffer);
+  } catch (cause) {
+    throw new ArgumentError('tensor: the typed array is detached: its buffer was transferred.', { cause });
+  }
+}
+
 /** Whole numbers of integer dtypes saturate, NaN becomes 0: as conversion between tensors does. */
 function store(target: TypedArray, code: number, values: ArrayLike<number | boolean>): void {
   const [low, high] = code === I32 ? [-(2 ** 31), 2 ** 31 - 1] : [0, 255];
@@ -111,6 +123,7 @@ export function fromTypedArray(op: string, values: TypedArray, shape: Shape, cod
  * @throws ShapeError for ragged data or a shape that does not fit, ArgumentError for anything but numbers
  */
 export function tensor(data: Nested | TypedArray, options: CreateOptions & { shape?: Shape } = {}): Tensor {
+  checkOptions('tensor', options, { ...KNOWN, shape: [] });
   const { dtype, shape: wanted, requiresGrad } = options;
   let values: ArrayLike<number | boolean>;
   let shape: Shape;
@@ -122,9 +135,7 @@ export function tensor(data: Nested | TypedArray, options: CreateOptions & { sha
         `tensor: a ${kind} is not supported. Use a Float32Array, Float64Array, Int32Array or Uint8Array.`,
       );
     }
-    const detached = data.buffer as ArrayBuffer & { detached?: boolean };
-    if (detached.detached === true)
-      throw new ArgumentError('tensor: the typed array is detached: its buffer was transferred.');
+    checkAttached(data);
     values = data as unknown as ArrayLike<number>;
     natural = NATURAL[kind] ?? I32;
     shape = [values.length];
@@ -159,6 +170,7 @@ export function filled(
   options: CreateOptions,
   fallback: DType = 'float32',
 ): Tensor {
+  checkOptions(op, options, KNOWN);
   const out = fresh(checkShape(op, shape), dtypeCode(op, options.dtype ?? fallback));
   commands.copy(out, value);
   return asLeaf(op, finishPlain(out), options.requiresGrad);
@@ -191,7 +203,8 @@ export function fullLike(x: Tensor, v: number, options: CreateOptions = {}): Ten
 /** The n × m identity (m defaults to n). */
 export function eye(n: number, m?: number | CreateOptions, options: CreateOptions = {}): Tensor {
   const rest = typeof m === 'object' ? m : options;
-  const columns = typeof m === 'number' ? m : n;
+  checkOptions('eye', rest, KNOWN);
+  const columns = m === undefined || typeof m === 'object' ? n : m;
   const out = filled('eye', [checkInteger('eye', 'n', n, 0), checkInteger('eye', 'm', columns, 0)], 0, {
     dtype: rest.dtype,
   });
@@ -201,6 +214,7 @@ export function eye(n: number, m?: number | CreateOptions, options: CreateOption
 }
 
 function ramp(op: string, n: number, first: number, step: number, options: CreateOptions, fallback: DType): Tensor {
+  checkOptions(op, options, KNOWN);
   const code = dtypeCode(op, options.dtype ?? fallback);
   const out = fresh(checkShape(op, [n]), code === F64 || code === I32 ? code : F32);
   commands.arange(out, first, step);
@@ -222,9 +236,10 @@ export function arange(
   options: CreateOptions = {},
 ): Tensor {
   const rest = [end, step].find((value) => typeof value === 'object') ?? options;
-  const first = typeof end === 'number' ? checkNumber('arange', 'start', start) : 0;
-  const last = checkNumber('arange', 'end', typeof end === 'number' ? end : start);
-  const by = typeof step === 'number' ? step : 1;
+  const given = (value: unknown): boolean => value !== undefined && typeof value !== 'object';
+  const first = given(end) ? checkNumber('arange', 'start', start) : 0;
+  const last = checkNumber('arange', 'end', given(end) ? end : start);
+  const by = given(step) ? checkNumber('arange', 'step', step) : 1;
   if (by === 0 || ![first, last, by].every(Number.isFinite) || (last - first) / by < 0) {
     throw new ArgumentError(
       `arange: ${first} to ${last} by ${by} never ends. Expected finite bounds and a step towards end.`,

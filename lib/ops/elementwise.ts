@@ -1,5 +1,6 @@
 // Elementwise ops: a line or two each over their rows in native/kernels/elementwise.def. What the lines share is in
 // define.ts. `derivative` and `vjp` are written in differentiable ops, so that gradients have gradients.
+import { checkOptions } from '../arguments.ts';
 import type { Rule } from '../autograd/tape.ts';
 import { BOOL } from '../dtype.ts';
 import { ArgumentError, DTypeError } from '../errors.ts';
@@ -147,8 +148,9 @@ export interface ClampOptions {
   max?: number;
 }
 function bounds(op: string, options: ClampOptions): [number, number] {
-  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = options ?? {};
-  if (options?.min === undefined && options?.max === undefined) {
+  checkOptions(op, options, { min: 0, max: 0 });
+  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = options;
+  if (options.min === undefined && options.max === undefined) {
     throw new ArgumentError(`${op}: neither min nor max is given. Pass { min }, { max } or both.`);
   }
   return [checkNumber(op, 'min', min), checkNumber(op, 'max', max)];
@@ -181,6 +183,7 @@ const tanhGelu = unary(
 );
 /** x * Φ(x), Φ the normal distribution; `tanh`: its usual approximation. Hendrycks & Gimpel 2016. */
 export function gelu(x: Tensor, options: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+  checkOptions('gelu', options, { approximate: 'none' });
   const { approximate = 'none' } = options;
   if (approximate === 'none') return exactGelu(x);
   if (approximate === 'tanh') return tanhGelu(x);

@@ -5,7 +5,7 @@ import { ArgumentError, AutogradError } from '../errors.ts';
 import * as commands from '../program/commands.ts';
 import { broadcastShapes, describe } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
-import { castLike } from './cast.ts';
+import { cast, castLike } from './cast.ts';
 import { checkNumber } from './define.ts';
 import * as elementwise from './elementwise.ts';
 import { beforeInPlace, finishInPlace, overlaps } from './op.ts';
@@ -33,7 +33,11 @@ export const sigmoid_: Parameterless = (x) => elementwise.sigmoid.inPlace(x);
 export const relu_: Parameterless = (x) => elementwise.relu.inPlace(x);
 
 // What was in x is gone, and with it x's gradient.
-const copyRule: Rule = { name: 'CopyBackwards', broadcasts: true, vjp: [() => null, (g) => g] };
+const copyRule: Rule<number> = {
+  name: 'CopyBackwards',
+  broadcasts: true,
+  vjp: [() => null, (g, _, code) => cast(g, code)],
+};
 const fillRule: Rule = { name: 'FillBackward', vjp: [() => null] };
 
 /** Writes src, broadcast and converted, into x. Gradients flow to src. */
@@ -43,13 +47,7 @@ export function copy_(x: Tensor, src: Tensor): Tensor {
   beforeInPlace('copy_', x, [src], broadcastShapes('copy_', x.shape, src.shape));
   const source = overlaps(x, src) ? castLike(src, src) : src;
   commands.copy(x, source);
-  return finishInPlace(
-    x,
-    x.code === src.code ? copyRule : fillRule,
-    x.code === src.code ? [x, src] : [x],
-    () => [],
-    null,
-  );
+  return finishInPlace(x, copyRule, [x, isFloat(x.code) ? src : null], () => [], src.code);
 }
 
 /** Writes v into every element of x. */

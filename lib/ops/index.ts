@@ -1,5 +1,6 @@
 // Every op, by name. The only barrel of the library besides lib/index.ts.
 export { clone, contiguous, double, float, to } from './cast.ts';
+export { allClose, equal } from './compare.ts';
 export { arange, empty, eye, full, fullLike, linspace, ones, onesLike, tensor, zeros, zerosLike } from './create.ts';
 export * from './elementwise.ts';
 export * from './indexing.ts';

@@ -1,4 +1,5 @@
 // Ops that layers are made of: normalisation and dropout.
+import { checkOptions } from '../arguments.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import type { Generator } from '../random.ts';
 import { checkShape, describe, type Shape, sameShape, show } from '../shape.ts';
@@ -53,6 +54,7 @@ export function dropout(x: Tensor, p = 0.5, options: { training?: boolean; gener
   if (typeof p !== 'number' || !(p >= 0 && p <= 1)) {
     throw new ArgumentError(`dropout: p is ${describe(p)}. Expected a chance in [0, 1].`);
   }
+  checkOptions('dropout', options, { training: true, generator: null });
   const { training = true, generator } = options;
   if (!training || p === 0) return x;
   const kept = bernoulli(1 - p, x.shape, generator ? { dtype: x.dtype, generator } : { dtype: x.dtype });

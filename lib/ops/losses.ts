@@ -1,4 +1,5 @@
 // Losses, composed of differentiable ops. Input and target never broadcast against each other.
+import { checkOptions } from '../arguments.ts';
 import type { Rule } from '../autograd/tape.ts';
 import { I32 } from '../dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../errors.ts';
@@ -39,6 +40,8 @@ export interface LossOptions {
   reduction?: Reduction;
 }
 
+const REDUCTION: LossOptions = { reduction: 'mean' };
+
 function reduce(op: string, losses: Tensor, reduction: Reduction = 'mean'): Tensor {
   if (reduction === 'mean') return mean(losses);
   if (reduction === 'sum') return sum(losses);
@@ -47,7 +50,8 @@ function reduce(op: string, losses: Tensor, reduction: Reduction = 'mean'): Tens
 }
 
 /** @throws ShapeError, DTypeError unless both have one shape and one floating dtype */
-function checkPair(op: string, input: Tensor, target: Tensor): void {
+function checkPair(op: string, input: Tensor, target: Tensor, options: object, known: object = REDUCTION): void {
+  checkOptions(op, options, known);
   checkTensor(op, input);
   checkTensor(op, target, 'target');
   if (!sameShape(input.shape, target.shape)) {
@@ -62,22 +66,22 @@ function checkPair(op: string, input: Tensor, target: Tensor): void {
 // ---- regression -----------------------------------------------------------------------------------------------------------
 /** (input - target)². */
 export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  checkPair('mseLoss', input, target);
+  checkPair('mseLoss', input, target, options);
   return reduce('mseLoss', square(sub(input, target)), options.reduction);
 }
 
 /** |input - target|. */
 export function l1Loss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  checkPair('l1Loss', input, target);
+  checkPair('l1Loss', input, target, options);
   return reduce('l1Loss', abs(sub(input, target)), options.reduction);
 }
 
 /** Half the square of a difference below beta, over beta; the difference less beta / 2 above. */
 export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions & { beta?: number } = {}): Tensor {
-  checkPair('smoothL1Loss', input, target);
+  checkPair('smoothL1Loss', input, target, options, { ...REDUCTION, beta: 1 });
   const beta = checkNumber('smoothL1Loss', 'beta', options.beta ?? 1);
   if (!(beta >= 0)) throw new ArgumentError(`smoothL1Loss: beta is ${beta}. Expected a number >= 0.`);
-  if (beta === 0) return l1Loss(input, target, options);
+  if (beta === 0) return reduce('smoothL1Loss', abs(sub(input, target)), options.reduction);
   const distance = abs(sub(input, target));
   const losses = where(lt(distance, beta), mul(square(distance), 0.5 / beta), sub(distance, beta / 2));
   return reduce('smoothL1Loss', losses, options.reduction);
@@ -85,7 +89,7 @@ export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions
 
 /** Half the square of a difference up to delta; delta times the difference less delta / 2 above. */
 export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & { delta?: number } = {}): Tensor {
-  checkPair('huberLoss', input, target);
+  checkPair('huberLoss', input, target, options, { ...REDUCTION, delta: 1 });
   const delta = checkNumber('huberLoss', 'delta', options.delta ?? 1);
   if (!(delta > 0)) throw new ArgumentError(`huberLoss: delta is ${delta}. Expected a number > 0.`);
   const distance = abs(sub(input, target));
@@ -105,7 +109,7 @@ const bceRule: Rule = {
 
 /** -(t log p + (1 - t) log(1 - p)) for probabilities p. p outside [0, 1] gives NaN. */
 export function binaryCrossEntropy(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  checkPair('binaryCrossEntropy', input, target);
+  checkPair('binaryCrossEntropy', input, target, options);
   const [p, t] = [detach(input), detach(target)];
   const value = neg(add(mul(t, clamp(log(p), { min: -100 })), mul(sub(1, t), clamp(log1p(neg(p)), { min: -100 }))));
   return reduce(
@@ -117,7 +121,7 @@ export function binaryCrossEntropy(input: Tensor, target: Tensor, options: LossO
 
 /** The same for logits, without overflow. */
 export function binaryCrossEntropyWithLogits(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  checkPair('binaryCrossEntropyWithLogits', input, target);
+  checkPair('binaryCrossEntropyWithLogits', input, target, options);
   const losses = sub(mul(sub(1, target), input), logSigmoid(input));
   return reduce('binaryCrossEntropyWithLogits', losses, options.reduction);
 }
@@ -129,6 +133,8 @@ export interface ClassOptions extends LossOptions {
   /** A factor for each class. */
   weight?: Tensor;
 }
+
+const CLASS_OPTIONS = { ...REDUCTION, ignoreIndex: -100, weight: null, labelSmoothing: 0 };
 
 const classDim = (input: Tensor): number => (input.ndim === 1 ? 0 : 1);
 
@@ -180,6 +186,7 @@ function nll(op: string, logs: Tensor, target: Tensor, options: ClassOptions, sm
   checkTensor(op, target, 'target');
   checkFloat(op, logs);
   if (target.code !== I32) throw new DTypeError(`${op}: the target is ${target.dtype}. Class indices are int32.`);
+  checkOptions(op, options, CLASS_OPTIONS);
   const { ignoreIndex = -100, weight, reduction } = options;
   checkClasses(op, logs, target, weight);
   const dim = classDim(logs);
@@ -222,7 +229,7 @@ export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntrop
     checkClasses('crossEntropy', input, target, weight);
     return nll('crossEntropy', logSoftmax(input, dim), target, options, labelSmoothing);
   }
-  checkPair('crossEntropy', input, target);
+  checkPair('crossEntropy', input, target, options, CLASS_OPTIONS);
   const classes = input.shape[dim]!;
   const wanted = labelSmoothing > 0 ? add(mul(target, 1 - labelSmoothing), labelSmoothing / classes) : target;
   const logs = logSoftmax(input, dim);
@@ -238,7 +245,7 @@ export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntrop
  * logTarget); 0 where the target is 0. The mean divides by all elements.
  */
 export function klDiv(input: Tensor, target: Tensor, options: LossOptions & { logTarget?: boolean } = {}): Tensor {
-  checkPair('klDiv', input, target);
+  checkPair('klDiv', input, target, options, { ...REDUCTION, logTarget: false });
   if (options.logTarget) return reduce('klDiv', mul(exp(target), sub(target, input)), options.reduction);
   const positive = gt(target, 0);
   const entropy = where(positive, mul(target, log(where(positive, target, 1))), 0);
@@ -247,7 +254,7 @@ export function klDiv(input: Tensor, target: Tensor, options: LossOptions & { lo
 
 /** The cosine of the angle between a and b along dim; lengths below eps count as eps. */
 export function cosineSimilarity(a: Tensor, b: Tensor, options: { dim?: number; eps?: number } = {}): Tensor {
-  checkPair('cosineSimilarity', a, b);
+  checkPair('cosineSimilarity', a, b, options, { dim: 1, eps: 1e-8 });
   const dim = checkDim('cosineSimilarity', options.dim ?? 1, a.ndim);
   const eps = checkNumber('cosineSimilarity', 'eps', options.eps ?? 1e-8);
   const squares = mul(sum(square(a), dim), sum(square(b), dim));

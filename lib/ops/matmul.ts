@@ -9,7 +9,7 @@ import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { add, mul } from './elementwise.ts';
 import { checkFloat, checkSameDtype, finish, needsGrad } from './op.ts';
-import { reshape, squeeze, transpose, unsqueeze } from './views.ts';
+import { reshape, squeeze, transpose, unsqueeze, view } from './views.ts';
 
 function checkPair(op: string, a: Tensor, b: Tensor): void {
   checkTensor(op, a, 'first operand');
@@ -225,5 +225,5 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
   if (!bias) return matmul(x, w);
   if (x.ndim === 1) return add(mv(weight, x), bias);
   if (x.ndim === 2) return addmm(bias, x, w);
-  return reshape(addmm(bias, asRows(x), w), [...x.shape.slice(0, -1), weight.shape[0]!]);
+  return view(addmm(bias, asRows(x), w), [...x.shape.slice(0, -1), weight.shape[0]!]);
 }

@@ -130,8 +130,14 @@ export function finishInPlace<C>(
   flush();
   x.storage.version++;
   if (recording(inputs)) {
+    const before = x.node;
     record(x, rule, inputs, saved(), context);
     x.storage.graphVersion++;
+    // Hooks stay with the value that was, as in PyTorch; what x retains is the gradient of the value that is.
+    if (before !== null && before.retaining === x) {
+      before.retaining = null;
+      x.node!.retaining = x;
+    }
   }
   return x;
 }

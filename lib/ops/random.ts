@@ -1,4 +1,5 @@
 // Random tensors. Element i depends only on the generator's state and i: never on threads.
+import { checkOptions } from '../arguments.ts';
 import { BF16, dtypeCode, F32, F64, I32 } from '../dtype.ts';
 import { ArgumentError, DTypeError } from '../errors.ts';
 import { opcode } from '../native.ts';
@@ -18,6 +19,8 @@ export interface RandomOptions extends CreateOptions {
   generator?: Generator;
 }
 
+const GENERATOR = { generator: null };
+const KNOWN = { dtype: 'float32', requiresGrad: false, ...GENERATOR };
 const [UNIFORM, NORMAL, BERNOULLI, RANDINT] = ['uniform', 'normal', 'bernoulli', 'randint'].map((name) =>
   opcode(name),
 ) as [number, number, number, number];
@@ -39,6 +42,7 @@ function draw(
 
 /** Draws in float32 or float64; bfloat16 rounds float32. */
 function drawFloat(name: string, op: number, shape: Shape, a: number, b: number, options: RandomOptions): Tensor {
+  checkOptions(name, options, KNOWN);
   const code = dtypeCode(name, options.dtype ?? 'float32');
   if (code !== F32 && code !== F64 && code !== BF16)
     throw new DTypeError(`${name}: ${options.dtype} is not a floating dtype.`);
@@ -68,6 +72,7 @@ export function randint(low: number, high: number, shape: Shape, options: Random
   if (high <= low || high > 2 ** 31) {
     throw new ArgumentError(`randint: [${low}, ${high}) is empty or reaches past int32. Expected low < high <= 2^31.`);
   }
+  checkOptions('randint', options, KNOWN);
   const code = dtypeCode('randint', options.dtype ?? 'int32');
   return asLeaf('randint', cast(draw('randint', RANDINT, shape, I32, low, high, options), code), options.requiresGrad);
 }
@@ -91,6 +96,7 @@ export function bernoulli(p: number | Tensor, shape?: Shape | RandomOptions, opt
 /** The numbers 0 … n - 1 (int32) in random order. */
 export function randperm(n: number, options: { generator?: Generator } = {}): Tensor {
   const count = checkInteger('randperm', 'n', n, 0);
+  checkOptions('randperm', options, GENERATOR);
   const order = Int32Array.from({ length: count }, (_, i) => i);
   const chances = draw('randperm', UNIFORM, [count], F64, 0, 1, options);
   const u = toTypedArray(chances);
@@ -113,6 +119,7 @@ function fillInPlace(
 ): Tensor {
   beforeInPlace(name, x, [], x.shape);
   checkFloat(name, x);
+  checkOptions(name, options, GENERATOR);
   const drawn = draw(name, op, x.shape, x.code === F64 ? F64 : F32, a, b, options);
   commands.copy(x, drawn);
   flush();

@@ -1,4 +1,6 @@
 // Reductions and running sums. Kernels see [outer, reduce, inner]; other dimension lists are permuted there first.
+
+import { checkOptions } from '../arguments.ts';
 import { noGrad, type Rule } from '../autograd/tape.ts';
 import { current } from '../context.ts';
 import { BF16, COMPUTE, F32, I32, isFloat } from '../dtype.ts';
@@ -17,6 +19,13 @@ export type Dims = number | readonly number[];
 export interface ReduceOptions {
   /** Leave reduced dimensions in place with size 1. */
   keepdim?: boolean;
+}
+
+const REDUCE: ReduceOptions = { keepdim: false };
+
+function keepdimOf(op: string, options: ReduceOptions): boolean {
+  checkOptions(op, options, REDUCE);
+  return options.keepdim ?? false;
 }
 
 // ---- the command ------------------------------------------------------------------------------------------------------
@@ -84,7 +93,7 @@ export function sum(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor 
   checkTensor('sum', x);
   if (x.code === BF16) return widened(x, (wide) => sum(wide, dim, options));
   const dims = checkDims('sum', dim, x.ndim);
-  const out = run(SUM, x, dims, options.keepdim ?? false, COMPUTE[x.code]!);
+  const out = run(SUM, x, dims, keepdimOf('sum', options), COMPUTE[x.code]!);
   return isFloat(x.code) ? finish(out, sumRule, [x], [], { shape: x.shape, dims }) : finishPlain(out);
 }
 
@@ -101,7 +110,7 @@ export function mean(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor
   if (x.code === BF16) return widened(x, (wide) => mean(wide, dim, options));
   const to = { shape: x.shape, dims: checkDims('mean', dim, x.ndim) };
   // 0 times 1/0 is the NaN that the mean of nothing is.
-  return finish(run(SUM, x, to.dims, options.keepdim ?? false, x.code, 1 / countOf(to)), meanRule, [x], [], to);
+  return finish(run(SUM, x, to.dims, keepdimOf('mean', options), x.code, 1 / countOf(to)), meanRule, [x], [], to);
 }
 
 const cumsumRule: Rule<readonly [number, boolean]> = {
@@ -169,7 +178,7 @@ export function prod(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor
   checkTensor('prod', x);
   if (x.code === BF16) return widened(x, (wide) => prod(wide, dim, options));
   const dims = checkDims('prod', dim, x.ndim);
-  const out = run(PROD, x, dims, options.keepdim ?? false, COMPUTE[x.code]!);
+  const out = run(PROD, x, dims, keepdimOf('prod', options), COMPUTE[x.code]!);
   return isFloat(x.code) ? finish(out, prodRule, [x], [x], { shape: x.shape, dims }) : finishPlain(out);
 }
 
@@ -212,10 +221,10 @@ function checkNotEmpty(name: string, x: Tensor, dims: Shape): void {
 
 /** The largest over dims (all when absent); NaN if any is NaN. Ties share the gradient. */
 export const amax = (x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor =>
-  extreme('amax', AMAX, amaxRule, x, dim, options.keepdim ?? false);
+  extreme('amax', AMAX, amaxRule, x, dim, keepdimOf('amax', options));
 /** The smallest over dims (all when absent); NaN if any is NaN. Ties share the gradient. */
 export const amin = (x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor =>
-  extreme('amin', AMIN, aminRule, x, dim, options.keepdim ?? false);
+  extreme('amin', AMIN, aminRule, x, dim, keepdimOf('amin', options));
 
 function argExtreme(name: string, op: number, x: Tensor, dim: number | undefined, keepdim: boolean): Tensor {
   checkTensor(name, x);
@@ -226,10 +235,10 @@ function argExtreme(name: string, op: number, x: Tensor, dim: number | undefined
 
 /** The index (int32) of the first largest along dim, or in the flattened tensor; the first NaN's, if any. */
 export const argmax = (x: Tensor, dim?: number, options: ReduceOptions = {}): Tensor =>
-  argExtreme('argmax', ARGMAX, x, dim, options.keepdim ?? false);
+  argExtreme('argmax', ARGMAX, x, dim, keepdimOf('argmax', options));
 /** The index (int32) of the first smallest along dim, or in the flattened tensor; the first NaN's, if any. */
 export const argmin = (x: Tensor, dim?: number, options: ReduceOptions = {}): Tensor =>
-  argExtreme('argmin', ARGMIN, x, dim, options.keepdim ?? false);
+  argExtreme('argmin', ARGMIN, x, dim, keepdimOf('argmin', options));
 
 // ---- truth --------------------------------------------------------------------------------------------------------------
 /** Whether any element is not zero. */
@@ -253,6 +262,7 @@ export interface VarOptions extends ReduceOptions {
 export function variance(x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor {
   checkTensor('var', x);
   checkFloat('var', x);
+  checkOptions('var', options, { ...REDUCE, correction: 1 });
   const { correction = 1, keepdim = false } = options;
   if (typeof correction !== 'number')
     throw new ArgumentError(`var: correction is ${String(correction)}. Expected a number.`);
@@ -277,6 +287,7 @@ export interface NormOptions extends ReduceOptions {
 export function norm(x: Tensor, options: NormOptions = {}): Tensor {
   checkTensor('norm', x);
   checkFloat('norm', x);
+  checkOptions('norm', options, { ...REDUCE, p: 2, dim: 0 });
   const { p = 2, dim, keepdim = false } = options;
   if (typeof p !== 'number' || Number.isNaN(p)) throw new ArgumentError(`norm: p is ${String(p)}. Expected a number.`);
   if (p === 2) return sqrtFlatAtZero(sum(square(x), dim, { keepdim }));
@@ -298,7 +309,7 @@ export function logsumexp(x: Tensor, dim?: Dims, options: ReduceOptions = {}): T
     return where(eq(abs(top), Number.POSITIVE_INFINITY), 0, top);
   });
   const total = log(sum(exp(sub(x, largest)), dims, { keepdim: true }));
-  return reshape(add(total, largest), kept(x.shape, dims, options.keepdim ?? false));
+  return reshape(add(total, largest), kept(x.shape, dims, keepdimOf('logsumexp', options)));
 }
 
 // ---- values with their places -------------------------------------------------------------------------------------------
@@ -308,6 +319,7 @@ type Pair = [values: Tensor, indices: Tensor];
 function chosen(whole: typeof amax, place: typeof argmax) {
   return (x: Tensor, dim?: number, options: ReduceOptions = {}): Tensor | Pair => {
     if (dim === undefined) return whole(x);
+    keepdimOf('max', options);
     const indices = place(x, dim, { keepdim: true });
     const values = x.ndim === 0 ? whole(x) : gather(x, dim, indices);
     if (options.keepdim || x.ndim === 0) return [values, indices];

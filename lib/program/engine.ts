@@ -59,9 +59,8 @@ const FREE = opcode('free');
 /** Runs what the buffer holds. @throws MemoryError, IndexError */
 export function flush(): void {
   const count = cursor.at;
-  if (count === 0) return;
   cursor.at = 0;
-  if (!native.execute(count)) recover(count);
+  if (count > 0 && !native.execute(count)) recover(count);
   // One entry is overwritten by the next op; more would pin storages for long.
   if (freshCount > 1) fresh.length = 0;
   freshCount = 0;

@@ -1,0 +1,47 @@
+// Comparisons of whole tensors: they read values, and answer true or false.
+import { checkOptions } from '../arguments.ts';
+import { noGrad } from '../autograd/tape.ts';
+import { isFloat } from '../dtype.ts';
+import { sameShape } from '../shape.ts';
+import { checkTensor, scope, type Tensor } from '../tensor.ts';
+import { checkNumber } from './define.ts';
+import { abs, add, eq, le, maximum, mul, ne, sub } from './elementwise.ts';
+import { checkSameDtype } from './op.ts';
+import { item } from './read.ts';
+import { all } from './reduce.ts';
+
+/** Whether a and b have one shape, one dtype and equal elements; NaN equals nothing. torch.equal */
+export function equal(a: Tensor, b: Tensor): boolean {
+  checkTensor('equal', a, 'first operand');
+  checkTensor('equal', b, 'second operand');
+  if (a.code !== b.code || !sameShape(a.shape, b.shape)) return false;
+  return noGrad(() => scope(() => item(all(eq(a, b))) === 1));
+}
+
+export interface CloseOptions {
+  rtol?: number;
+  atol?: number;
+  equalNan?: boolean;
+}
+
+/**
+ * Whether |a - b| <= atol + rtol * |b| everywhere, a and b broadcast; infinities are close to themselves, NaN to NaN
+ * only with equalNan. Defaults: rtol 1e-5, atol 1e-8. torch.allclose
+ */
+export function allClose(a: Tensor, b: Tensor, options: CloseOptions = {}): boolean {
+  checkTensor('allClose', a, 'first operand');
+  checkTensor('allClose', b, 'second operand');
+  checkSameDtype('allClose', a, b);
+  checkOptions('allClose', options, { rtol: 0, atol: 0, equalNan: false });
+  const { rtol = 1e-5, atol = 1e-8, equalNan = false } = options;
+  checkNumber('allClose', 'rtol', rtol);
+  checkNumber('allClose', 'atol', atol);
+  return noGrad(() =>
+    scope(() => {
+      if (!isFloat(a.code)) return item(all(eq(a, b))) === 1;
+      let close = maximum(eq(a, b), le(abs(sub(a, b)), add(mul(abs(b), rtol), atol)));
+      if (equalNan) close = maximum(close, mul(ne(a, a), ne(b, b)));
+      return item(all(close)) === 1;
+    }),
+  );
+}

@@ -1,0 +1,308 @@
+// Rows of views, of joins, and of ops that move elements: none changes a value, so all are exact.
+import { at, build, dimsOf, Nd, numel, permute, range, replaced, type Shape, transpose } from '../reference.ts';
+import { ALL, EXACT, float, mask, type Refusal, type Row, row } from './row.ts';
+
+const moved = <A extends readonly unknown[]>(spec: Omit<Row<A>, 'tolerance'>): Row => row<A>({ tolerance: EXACT, dtypes: ALL, ...spec });
+const modulo = (i: number, n: number): number => ((i % n) + n) % n;
+const dimOf = (dim: number, ndim: number): number => (dim < 0 ? dim + Math.max(ndim, 1) : dim);
+
+const outside = (dim: number, x = float([2, 3])): Refusal => [[x, dim], 'IndexError', new RegExp(`dim ${dim} is outside`)];
+const noParts = (...rest: unknown[]): Refusal => [[float([]), ...rest], 'ShapeError', /without dimensions has no parts/];
+
+// ---- shape ------------------------------------------------------------------------------------------------------------------
+function reshaped(x: Nd, shape: Shape): Nd {
+  const known = numel(shape.filter((size) => size !== -1));
+  return new Nd(shape.map((size) => (size === -1 ? x.data.length / known : size)), x.data, x.kind);
+}
+type Reshape = [x: Nd, shape: Shape];
+const reshapeSamples = (): Reshape[] => [
+  [float([2, 6]), [3, 4]],
+  [float([2, 3, 4]), [6, -1]],
+  [float([]), [1, 1]],
+  [float([1]), []],
+  [float([0, 3]), [3, 0]],
+  [float([0, 3]), [-1, 3]],
+  [float([6]), [1, 6, 1]],
+];
+const reshapeRefused = (): Refusal[] => [
+  [[float([2, 3]), [4]], 'ShapeError', /\[2,3\] has 6 elements and cannot take shape \[4\]/],
+  [[float([2, 3]), [-1, -1]], 'ShapeError', /more than one -1/],
+  [[float([2, 3]), [-1, 4]], 'ShapeError', /cannot take shape/],
+  [[float([0]), [0, -1]], 'ShapeError', /could be any size/],
+  [[float([2]), [-2]], 'ArgumentError', /size 0 of the shape is -2/],
+  [[float([2]), [1.5]], 'ArgumentError', /is 1.5/],
+  [[float([2]), 2], 'ArgumentError', /the shape is 2. Expected an array/],
+  [[float([2]), [1, 1, 1, 1, 1, 1, 1, 1, 2]], 'ShapeError', /9 dimensions. At most 8/],
+];
+
+export const shapes = {
+  reshape: moved<Reshape>({ samples: reshapeSamples, reference: reshaped, refused: reshapeRefused }),
+  view: moved<Reshape>({ samples: reshapeSamples, reference: reshaped, refused: reshapeRefused }),
+  flatten: moved<[x: Nd, start?: number, end?: number]>({
+    samples: () => [[float([2, 3, 4])], [float([2, 3, 4]), 1], [float([2, 3, 4]), 0, -2], [float([])], [float([2, 0])]],
+    reference: (x, start = 0, end = -1) => {
+      const last = dimOf(end, x.ndim);
+      return reshaped(x, [...x.shape.slice(0, start), numel(x.shape.slice(start, last + 1)), ...x.shape.slice(last + 1)]);
+    },
+    refused: () => [outside(2), [[float([2, 3]), 1, 0], 'ArgumentError', /start dim 1 comes after end dim 0/]],
+  }),
+  squeeze: moved<[x: Nd, dim?: number | readonly number[]]>({
+    samples: () => [[float([1, 3, 1])], [float([1, 3, 1]), -1], [float([1, 3]), 1], [float([1, 1, 2]), [0, 1]], [float([])], [float([1, 0])]],
+    reference: (x, dim) => {
+      const named = dimsOf(dim, x.ndim);
+      return reshaped(x, x.shape.filter((size, d) => size !== 1 || !named.includes(d)));
+    },
+    refused: () => [outside(-3)],
+  }),
+  unsqueeze: moved<[x: Nd, dim: number]>({
+    samples: () => [[float([2, 3]), 0], [float([2, 3]), 1], [float([2, 3]), -1], [float([]), 0], [float([0]), 1]],
+    reference: (x, dim) => reshaped(x, x.shape.toSpliced(dim < 0 ? dim + x.ndim + 1 : dim, 0, 1)),
+    refused: () => [outside(3), outside(-4)],
+  }),
+  permute: moved<[x: Nd, dims: Shape]>({
+    samples: () => [[float([2, 3, 4]), [2, 0, 1]], [float([2, 3]), [-1, 0]], [float([]), []], [float([0, 2]), [1, 0]]],
+    reference: (x, dims) => permute(x, dimsOf(dims, x.ndim)),
+    refused: () => [
+      [[float([2, 3]), [0]], 'ArgumentError', /2 dimensions need as many dims/],
+      [[float([2, 3]), [0, 0]], 'ArgumentError', /name a dimension twice/],
+      [[float([2, 3]), [0, 2]], 'IndexError', /dim 2 is outside/],
+    ],
+  }),
+  transpose: moved<[x: Nd, d0: number, d1: number]>({
+    samples: () => [[float([2, 3]), 0, 1], [float([2, 3, 4]), -1, 0], [float([5]), 0, 0], [float([]), 0, -1], [float([0, 2]), 0, 1]],
+    reference: transpose,
+    refused: () => [[[float([2, 3]), 0, 2], 'IndexError', /dim 2 is outside/], [[float([2]), 0], 'ArgumentError', /dim is undefined/]],
+  }),
+  expand: moved<[x: Nd, shape: Shape]>({
+    samples: () => [
+      [float([3, 1]), [3, 4]],
+      [float([3]), [2, 3]],
+      [float([1, 3, 1]), [2, -1, 5]],
+      [float([]), [2, 2]],
+      [float([1]), [0]],
+      [float([2, 3]), [2, 3]],
+    ],
+    reference: (x, shape) => {
+      const sizes = shape.map((size, d) => (size === -1 ? x.shape[d - shape.length + x.ndim]! : size));
+      return build(sizes, (i) => at(x, i), x.kind);
+    },
+    refused: () => [
+      [[float([2, 3]), [4, 3]], 'ShapeError', /\[2,3\] does not expand to \[4,3\]/],
+      [[float([2, 3]), [3]], 'ShapeError', /does not expand/],
+      [[float([3]), [-1, 3]], 'ShapeError', /does not expand/],
+    ],
+  }),
+  detach: moved<[x: Nd]>({ gradient: 'none', samples: () => [[float([3, 4])], [float([])], [float([0])]], reference: (x) => x }),
+};
+
+// ---- parts ------------------------------------------------------------------------------------------------------------------
+/** `length` elements of one dimension: the i-th stands at start + i * step. */
+const part = (x: Nd, dim: number, start: number, length: number, step = 1): Nd => {
+  const d = dimOf(dim, x.ndim);
+  return build(replaced(x.shape, d, length), (i) => at(x, i.with(d, start + i[d]! * step)), x.kind);
+};
+const pieces = (x: Nd, sizes: Shape, dim: number): Nd[] => {
+  let start = 0;
+  return sizes.map((size) => part(x, dim, (start += size) - size, size));
+};
+const equalSizes = (total: number, size: number): number[] =>
+  range(Math.max(1, Math.ceil(total / size))).map((i) => Math.min(size, total - i * size));
+
+export const parts = {
+  narrow: moved<[x: Nd, dim: number, start: number, length: number]>({
+    samples: () => [[float([5, 3]), 0, 1, 3], [float([3, 5]), -1, -2, 2], [float([4]), 0, 4, 0], [float([0, 2]), 0, 0, 0]],
+    reference: (x, dim, start, length) => part(x, dim, modulo(start, x.shape.at(dim)! + 1) + (start < 0 ? -1 : 0), length),
+    refused: () => [
+      noParts(0, 0, 1),
+      outside(2),
+      [[float([3]), 0, 2, 2], 'IndexError', /start 2, length 2 reach outside dimension 0 of size 3/],
+      [[float([3]), 0, -4, 1], 'IndexError', /start -4/],
+      [[float([3]), 0, 0, -1], 'ArgumentError', /length is -1/],
+      [[float([3]), 0, 0.5, 1], 'ArgumentError', /start is 0.5/],
+    ],
+  }),
+  slice: moved<[x: Nd, dim: number, start?: number, end?: number, step?: number]>({
+    samples: () => [
+      [float([5, 3]), 0],
+      [float([5, 3]), 0, 1, 4],
+      [float([3, 7]), 1, 1, 7, 2],
+      [float([7]), -1, -4, -1],
+      [float([7]), 0, -100, 100, 3],
+      [float([7]), 0, 5, 2],
+      [float([0]), 0, 0, 3],
+    ],
+    reference: (x, dim, start, end, step = 1) => {
+      const chosen = range(x.shape.at(dim)!).slice(start, end).filter((_, i) => i % step === 0);
+      return part(x, dim, chosen[0] ?? 0, chosen.length, step);
+    },
+    refused: () => [noParts(0), outside(2), [[float([3]), 0, 0, 3, 0], 'ArgumentError', /step is 0. Expected a whole number >= 1/]],
+  }),
+  select: moved<[x: Nd, dim: number, i: number]>({
+    samples: () => [[float([5, 3]), 0, 2], [float([2, 5, 3]), 1, -1], [float([4]), 0, 3], [float([0, 2]), 1, 1]],
+    reference: (x, dim, i) => {
+      const d = dimOf(dim, x.ndim);
+      return new Nd(x.shape.toSpliced(d, 1), part(x, dim, modulo(i, x.shape[d]!), 1).data);
+    },
+    refused: () => [noParts(0, 0), outside(2), [[float([3]), 0, 3], 'IndexError', /index 3 is outside \[-3, 2\] of dimension 0/]],
+  }),
+  split: moved<[x: Nd, size: number | Shape, dim?: number]>({
+    samples: () => [[float([5, 3]), 2], [float([2, 6]), 3, 1], [float([5, 2]), [1, 0, 4]], [float([0, 2]), 3]],
+    reference: (x, size, dim = 0) => pieces(x, typeof size === 'number' ? equalSizes(x.shape.at(dim)!, size) : size, dim),
+    refused: () => [
+      noParts(1),
+      [[float([3]), 0], 'ArgumentError', /size is 0/],
+      [[float([3]), [1, 1]], 'ShapeError', /sizes \[1,1\] add up to 2, dimension 0 is 3/],
+      [[float([3]), 1, 1], 'IndexError', /dim 1 is outside/],
+    ],
+  }),
+  chunk: moved<[x: Nd, n: number, dim?: number]>({
+    samples: () => [[float([5, 3]), 2], [float([2, 6]), 3, -1], [float([2]), 5], [float([0, 2]), 3]],
+    reference: (x, n, dim = 0) => pieces(x, equalSizes(x.shape.at(dim)!, Math.max(1, Math.ceil(x.shape.at(dim)! / n))), dim),
+    refused: () => [noParts(1), [[float([3]), 0], 'ArgumentError', /n is 0/], [[float([3]), 1, 1], 'IndexError', /dim 1 is outside/]],
+  }),
+  diagonal: moved<[x: Nd, offset?: number, dim1?: number, dim2?: number]>({
+    samples: () => [
+      [float([4, 4])],
+      [float([3, 5]), 2],
+      [float([5, 3]), -1],
+      [float([2, 3, 4]), 0, 1, 2],
+      [float([2, 3, 4]), 1, -1, 0],
+      [float([3, 3]), 9],
+      [float([0, 3])],
+    ],
+    reference: (x, offset = 0, dim1 = 0, dim2 = 1) => {
+      const [a, b] = [dimOf(dim1, x.ndim), dimOf(dim2, x.ndim)];
+      const others = range(x.ndim).filter((d) => d !== a && d !== b);
+      const length = Math.max(0, Math.min(x.shape[a]! + Math.min(offset, 0), x.shape[b]! - Math.max(offset, 0)));
+      return build([...others.map((d) => x.shape[d]!), length], (i) => {
+        const from = range(x.ndim).map((d) => i[others.indexOf(d)]!);
+        return at(x, from.with(a, i.at(-1)! - Math.min(offset, 0)).with(b, i.at(-1)! + Math.max(offset, 0)));
+      });
+    },
+    refused: () => [
+      [[float([3])], 'ShapeError', /\[3\] has fewer than two dimensions/],
+      [[float([3, 3]), 0, 1, -1], 'ArgumentError', /dim1 and dim2 are both 1/],
+      [[float([3, 3]), 0, 0, 2], 'IndexError', /dim 2 is outside/],
+    ],
+  }),
+};
+
+// ---- joins ------------------------------------------------------------------------------------------------------------------
+const catOf = (list: readonly Nd[], dim = 0): Nd => {
+  const d = dimOf(dim, list[0]!.ndim);
+  const owners = list.flatMap((x) => range(x.shape[d]!).map((i) => [x, i] as const));
+  return build(replaced(list[0]!.shape, d, owners.length), (i) => at(owners[i[d]!]![0], i.with(d, owners[i[d]!]![1])));
+};
+/** Like `at`, but every dimension by its own index: none broadcasts. */
+const rollOf = (x: Nd, shift: number | Shape, dim?: number | Shape): Nd => {
+  if (dim === undefined) return new Nd(x.shape, x.data.map((_, i) => x.data[modulo(i - (shift as number), x.data.length)]!));
+  const shifts = [shift].flat();
+  return dimsOf(dim, x.ndim).reduce((t, d, k) => build(t.shape, (i) => at(t, i.with(d, modulo(i[d]! - shifts[k]!, t.shape[d]!)))), x);
+};
+
+export const joins = {
+  cat: moved<[list: Nd[], dim?: number]>({
+    samples: () => [
+      [[float([2, 3]), float([1, 3])]],
+      [[float([2, 3]), float([2, 1]), float([2, 0])], -1],
+      [[float([4])]],
+      [[float([0]), float([0])]],
+      [[float([2, 2, 3]), float([2, 5, 3])], 1],
+    ],
+    reference: catOf,
+    large: () => [[[float([300, 211]), float([100, 211])]]],
+    refused: () => [
+      [[[]], 'ArgumentError', /list is an array of 0/],
+      [[float([2])], 'ArgumentError', /Expected at least one tensor/],
+      [[[float([]), float([])]], 'ShapeError', /Use stack/],
+      [[[float([2, 3]), float([2, 4])]], 'ShapeError', /\[2,3\] and \[2,4\] differ outside dimension 0/],
+      [[[float([2]), float([2, 1])]], 'ShapeError', /differ/],
+      [[[float([2]), 3]], 'ArgumentError', /entry 1 of the list is 3/],
+      [[[float([2]), mask([2])]], 'DTypeError', /float.* and bool/],
+      [[[float([2])], 1], 'IndexError', /dim 1 is outside/],
+    ],
+  }),
+  stack: moved<[list: Nd[], dim?: number]>({
+    samples: () => [[[float([2, 3]), float([2, 3])]], [[float([2, 3]), float([2, 3])], -1], [[float([]), float([])]], [[float([0])], 1]],
+    reference: (list, dim = 0) => {
+      const d = dim < 0 ? dim + list[0]!.ndim + 1 : dim;
+      return build(list[0]!.shape.toSpliced(d, 0, list.length), (i) => at(list[i[d]!]!, i.toSpliced(d, 1)));
+    },
+    large: () => [[[float([300, 211]), float([300, 211])], 1]],
+    refused: () => [
+      [[[]], 'ArgumentError', /list is an array of 0/],
+      [[[float([2]), float([3])]], 'ShapeError', /shapes differ: \[2\] and \[3\]/],
+      [[[float([2])], 2], 'IndexError', /dim 2 is outside/],
+    ],
+  }),
+  repeat: moved<[x: Nd, reps: Shape]>({
+    samples: () => [[float([2, 3]), [2, 2]], [float([3]), [2, 1, 3]], [float([]), [4]], [float([2]), [0]], [float([2]), [1]]],
+    reference: (x, reps) => {
+      const own = [...new Array<number>(reps.length - x.ndim).fill(1), ...x.shape];
+      return build(own.map((size, d) => size * reps[d]!), (i) => at(new Nd(own, x.data), i.map((n, d) => n % own[d]!)));
+    },
+    large: () => [[float([300, 101]), [2, 3]]],
+    refused: () => [
+      [[float([2, 3]), [2]], 'ShapeError', /for 2 dimensions. Expected at least one number each/],
+      [[float([2]), [-1]], 'ArgumentError', /count is -1/],
+    ],
+  }),
+  flip: moved<[x: Nd, dims: number | Shape]>({
+    samples: () => [[float([17]), 0], [float([3, 4]), [0, 1]], [float([2, 3, 4]), -2], [float([]), 0], [float([0, 2]), 0]],
+    reference: (x, dims) => {
+      const turned = x.ndim === 0 ? [] : dimsOf(dims, x.ndim);
+      return build(x.shape, (i) => at(x, i.map((n, d) => (turned.includes(d) ? x.shape[d]! - 1 - n : n))));
+    },
+    large: () => [[float([300, 211]), [0, 1]]],
+    refused: () => [outside(2), [[float([2, 3]), [0, 0]], 'ArgumentError', /dim 0 is named twice/]],
+  }),
+  roll: moved<[x: Nd, shift: number | Shape, dim?: number | Shape]>({
+    samples: () => [[float([7]), 2, 0], [float([3, 4]), -1, 1], [float([3, 4]), [1, 6], [0, 1]], [float([2, 3]), 4], [float([0, 2]), 1, 0], [float([3]), 3, 0]],
+    reference: rollOf,
+    large: () => [[float([300, 211]), 7]],
+    refused: () => [
+      [[float([2, 3]), 1, 2], 'IndexError', /dim 2 is outside/],
+      [[float([2, 3]), [1, 2], [0]], 'ArgumentError', /2 shifts for 1 dims/],
+      [[float([2, 3]), 0.5, 0], 'ArgumentError', /shift is 0.5/],
+    ],
+  }),
+  pad: moved<[x: Nd, pairs: Shape, value?: number]>({
+    samples: () => [
+      [float([3]), [1, 2]],
+      [float([2, 3]), [1, 0, 0, 2], 7],
+      [float([4, 5]), [-1, -2], 1],
+      [float([2, 3]), [-1, 2]],
+      [float([]), []],
+      [float([0]), [2, 1], 3],
+    ],
+    reference: (x, pairs, value = 0) => {
+      const amount = (d: number, side: number): number => pairs[2 * (x.ndim - 1 - d) + side] ?? 0;
+      return build(x.shape.map((size, d) => size + amount(d, 0) + amount(d, 1)), (i) => {
+        const from = i.map((n, d) => n - amount(d, 0));
+        return from.every((n, d) => n >= 0 && n < x.shape[d]!) ? at(x, from) : value;
+      });
+    },
+    large: () => [[float([300, 211]), [3, 4, 1, 2]]],
+    refused: () => [
+      [[float([3]), [1]], 'ArgumentError', /Expected up to 1 pairs/],
+      [[float([3]), [1, 1, 1, 1]], 'ArgumentError', /Expected up to 1 pairs/],
+      [[float([3]), [-2, -2]], 'ShapeError', /dimension 0 of size 3 cannot be cut by 4/],
+      [[float([3]), [1, 1], '0'], 'ArgumentError', /value is "0"/],
+    ],
+  }),
+  tril: triangle((offset, k) => offset <= k),
+  triu: triangle((offset, k) => offset >= k),
+};
+
+/** Keeps elements whose column - row is on the right side of k. */
+function triangle(keeps: (offset: number, k: number) => boolean): Row {
+  return moved<[x: Nd, k?: number]>({
+    samples: () => [[float([4, 4])], [float([3, 5]), 1], [float([5, 3]), -2], [float([2, 3, 3])], [float([0, 3])], [float([3, 3]), 9]],
+    reference: (x, k = 0) => build(x.shape, (i) => (keeps(i.at(-1)! - i.at(-2)!, k) ? at(x, i) : 0)),
+    large: () => [[float([300, 211])]],
+    refused: () => [
+      [[float([3])], 'ShapeError', /\[3\] has fewer than two dimensions/],
+      [[float([3, 3]), 0.5], 'ArgumentError', /k is 0.5/],
+    ],
+  });
+}
