@@ -124,13 +124,13 @@ describe('scope', () => {
   it('frees what was made inside, exactly', () => {
     const x = f64([1, 2]);
     const before = memoryStats();
-    let inner: Tensor | undefined;
+    let inner!: Tensor;
     const sum = scope(() => {
       inner = x.mul(2);
       return x.exp().add(inner).T.reshape([2, 1]).sum().item();
     });
     expect(sum).toBeCloseTo(6 + Math.E + Math.E ** 2, 10);
-    expect(inner!.disposed).toBe(true);
+    expect(inner.disposed).toBe(true);
     expect(x.disposed).toBe(false);
     const { liveBytes, liveTensors } = memoryStats();
     expect([liveBytes, liveTensors]).toEqual([before.liveBytes, before.liveTensors]);
@@ -140,8 +140,8 @@ describe('scope', () => {
     const made = (): Tensor => zeros([1]);
     const circle: Record<string, unknown> = { t: made };
     const result = scope(() => {
-      circle['self'] = circle;
-      circle['t'] = made();
+      circle.self = circle;
+      circle.t = made();
       return {
         list: [made(), [made()]],
         map: new Map([['a', made()]]),
@@ -151,7 +151,7 @@ describe('scope', () => {
         none: null,
       };
     });
-    const found = [...result.list.flat(), result.map.get('a')!, ...result.set, circle['t'] as Tensor];
+    const found = [...result.list.flat(), result.map.get('a')!, ...result.set, circle.t as Tensor];
     expect(found.map((t) => t.disposed)).toEqual([false, false, false, false, false]);
     expect(scope(made).disposed).toBe(false);
     const view = scope(() => zeros([2, 3]).T);
@@ -159,35 +159,38 @@ describe('scope', () => {
   });
 
   it('hands the results of an inner scope to the outer one', () => {
-    let [inner, lost]: (Tensor | undefined)[] = [];
+    let inner!: Tensor;
+    let lost!: Tensor;
     const kept = scope(() => {
       inner = scope(() => {
         lost = zeros([1]);
         return zeros([2]);
       });
-      expect([inner.disposed, lost!.disposed]).toEqual([false, true]);
+      expect([inner.disposed, lost.disposed]).toEqual([false, true]);
       return scope(() => zeros([3]));
     });
-    expect([inner!.disposed, kept.disposed]).toEqual([true, false]);
+    expect([inner.disposed, kept.disposed]).toEqual([true, false]);
   });
 
   it('spares what is kept, through every open scope', () => {
-    let [outer, inner, other]: (Tensor | undefined)[] = [];
+    let outer!: Tensor;
+    let inner!: Tensor;
+    let other!: Tensor;
     scope(() => {
       outer = zeros([1]);
       scope(() => {
         inner = keep(zeros([2]));
         other = zeros([3]);
-        keep(outer!);
+        keep(outer);
       });
     });
-    expect([outer!.disposed, inner!.disposed, other!.disposed]).toEqual([false, false, true]);
-    expect(values(keep(outer!))).toEqual([0]);
+    expect([outer.disposed, inner.disposed, other.disposed]).toEqual([false, false, true]);
+    expect(values(keep(outer))).toEqual([0]);
   });
 
   it('frees after an exception, too', () => {
-    let t: Tensor | undefined;
-    let kept: Tensor | undefined;
+    let t!: Tensor;
+    let kept!: Tensor;
     const run = (): void =>
       scope(() => {
         t = zeros([1]);
@@ -195,7 +198,7 @@ describe('scope', () => {
         fail();
       });
     expect(thrownBy(run)).toBe(boom);
-    expect([t!.disposed, kept!.disposed]).toEqual([true, false]);
+    expect([t.disposed, kept.disposed]).toEqual([true, false]);
   });
 
   it('leaves a graph what it saved, and leaves their gradients', () => {
@@ -226,10 +229,10 @@ describe('scope', () => {
       });
     const [a, b] = [run('a'), run('b')];
     for (let i = 0; i < 2; i++) {
-      made['outside']!.push(zeros([1]));
+      made.outside!.push(zeros([1]));
       await turn();
     }
-    expect(made['a']!.some((t) => t.disposed)).toBe(false);
+    expect(made.a!.some((t) => t.disposed)).toBe(false);
     await Promise.all([a, b]);
     const state = (name: string): boolean[] => made[name]!.map((t) => t.disposed);
     expect([state('a'), state('b'), state('outside')]).toEqual([
@@ -240,14 +243,14 @@ describe('scope', () => {
   });
 
   it('frees at the end of an async function that rejects', async () => {
-    let t: Tensor | undefined;
+    let t!: Tensor;
     const run = scope(async () => {
       t = zeros([1]);
       await turn();
       fail();
     });
     await expect(run).rejects.toBe(boom);
-    expect(t!.disposed).toBe(true);
+    expect(t.disposed).toBe(true);
   });
 });
 

@@ -2,7 +2,7 @@
 import type { Tensor } from '../tensor.ts';
 import { Module } from './module.ts';
 
-class FunctionModule<Inputs extends unknown[], Args extends unknown[]> extends Module<Inputs> {
+export class FunctionModule<Inputs extends unknown[], Args extends unknown[]> extends Module<Inputs> {
   readonly fn: (...inputsAndArgs: [...Inputs, ...Args]) => Tensor;
   readonly args: Args;
 
@@ -18,7 +18,7 @@ class FunctionModule<Inputs extends unknown[], Args extends unknown[]> extends M
 }
 
 /** `new (...args)` gives a module whose forward is the function, with `args` after the inputs. */
-type FunctionModuleClass<Inputs extends unknown[], Args extends unknown[]> = new (
+export type FunctionModuleClass<Inputs extends unknown[], Args extends unknown[]> = new (
   ...args: Args
 ) => FunctionModule<Inputs, Args>;
 

@@ -96,16 +96,16 @@ export const activations = {
   softplus: unary({ reference: softplus, domain: [-9, 9], ulp: 3, special: [[LOW, 0], [30, 30]] }),
   relu: unary({ reference: (x) => cut(x, 0), dtypes: INTEGERS, kinks: [0], special: [[NAN, NAN], [-0, 0]], slopes: [[0, 0]] }),
   relu6: unary({ reference: (x) => cut(x, 0, 6), domain: [-9, 9], kinks: [0, 6], slopes: [[0, 0], [6, 0]] }),
-  leakyRelu: unary({
+  leakyRelu: unary<[slope?: number]>({
     reference: (x, slope = 0.01) => (x > 0 ? x : slope * x),
     rest: [[], [0.2]],
     kinks: [0],
     slopes: [[0, 0.01]],
     refused: () => [[[float([2]), '1'], ...number('slope')]],
   }),
-  elu: unary({ reference: eluOf, rest: [[], [0.7]], kinks: [0], ulp: 4, slopes: [[0, 1]], refused: () => [[[float([2]), '1'], ...number('alpha')]] }),
+  elu: unary<[alpha?: number]>({ reference: eluOf, rest: [[], [0.7]], kinks: [0], ulp: 4, slopes: [[0, 1]], refused: () => [[[float([2]), '1'], ...number('alpha')]] }),
   selu: unary({ reference: (x) => SELU_SCALE * eluOf(x, SELU_ALPHA), kinks: [0], ulp: 5, slopes: [[0, SELU_SCALE * SELU_ALPHA]] }),
-  gelu: unary({
+  gelu: unary<[options?: { approximate: string }]>({
     reference: geluOf,
     rest: [[], [{ approximate: 'tanh' }]],
     domain: [-5, 5],
@@ -115,7 +115,7 @@ export const activations = {
   }),
   silu: unary({ reference: gated(sigmoid), domain: [-9, 9], ulp: 5, special: [[LOW, -0], [HIGH, HIGH]] }),
   mish: unary({ reference: gated((x) => Math.tanh(softplus(x))), domain: [-9, 9], ulp: 6, special: [[LOW, -0], [HIGH, HIGH]] }),
-  hardtanh: unary({
+  hardtanh: unary<[min?: number, max?: number]>({
     reference: (x, min = -1, max = 1) => cut(x, min, max),
     rest: [[], [-0.5, 0.25]],
     kinks: [-1, -0.5, 0.25, 1],
@@ -143,7 +143,7 @@ const choose = (cond: Nd, a: Nd | number, b: Nd | number): Nd =>
   build(broadcast(cond.shape, ...[a, b].map((x) => (typeof x === 'number' ? [] : x.shape))), (i) => at(at(cond, i) ? a : b, i));
 
 export const selection = {
-  where: row({
+  where: row<[cond: Nd, a: Nd | number, b: Nd | number]>({
     reference: choose,
     tolerance: EXACT,
     dtypes: ALL,
@@ -161,8 +161,8 @@ export const selection = {
       [[mask([2]), float([3]), 1], 'ShapeError', /\[2\] and \[3\] do not broadcast/],
     ],
   }),
-  maskedFill: row({
-    reference: (x: Nd, where: Nd, value: number) => zip(where, x, (m, v) => (m ? value : v)),
+  maskedFill: row<[x: Nd, mask: Nd, value: number]>({
+    reference: (x, hidden, value) => zip(hidden, x, (m, v) => (m ? value : v)),
     tolerance: EXACT,
     dtypes: ALL,
     samples: () => [

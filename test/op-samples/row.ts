@@ -18,14 +18,14 @@ export const ALL: readonly DType[] = [...FLOATS, ...WHOLE];
  */
 export type Tolerance<A extends readonly unknown[]> =
   | { ulp: number | { float32: number; float64: number } }
-  | { terms: (...args: A) => number; }
+  | { terms: (...args: A) => number }
   | { relative: { float32: number; float64: number } };
 
 export const EXACT = { ulp: 0 };
 /** Normalisations, softmax, losses. */
 export const COMPOSED = { relative: { float32: 2e-6, float64: 1e-13 } };
 
-export type ErrorName = 'ArgumentError' | 'DTypeError' | 'IndexError' | 'ShapeError';
+export type ErrorName = 'ArgumentError' | 'AutogradError' | 'DTypeError' | 'IndexError' | 'ShapeError';
 /** Arguments that are refused, the error's class, and what its message says besides the op's name. */
 export type Refusal = readonly [args: readonly unknown[], error: ErrorName, message: RegExp];
 
@@ -34,13 +34,13 @@ export interface Row<A extends readonly unknown[] = readonly unknown[]> {
   samples: () => NoInfer<A>[];
   /** The result from the same arguments; null: the op is random, and `check` says what holds of a result. */
   reference: ((...args: A) => Nd | Nd[]) | null;
-  check?: (result: Nd, ...args: NoInfer<A>) => void;
+  check?: (result: Nd, ...args: A) => void;
   /** Default: exact. */
-  tolerance?: Tolerance<NoInfer<A>>;
+  tolerance?: Tolerance<A>;
   /** Of float inputs. All others are refused with a DTypeError. Default: all. */
   dtypes?: readonly DType[];
-  /** The dtype of a float result where it is not that of the inputs. */
-  result?: (dtype: DType) => DType;
+  /** The dtype of a float result where it is not that of the inputs (float32 without any). */
+  result?: (dtype: DType, ...args: A) => DType;
   /** Default: differentiable. `zero`: the gradient is 0 everywhere; `none`: the result never requires grad. */
   gradient?: 'zero' | 'none';
   /** Gradients (of the sum of the result, in float64) where differences of the function do not give them. */
@@ -52,8 +52,10 @@ export interface Row<A extends readonly unknown[] = readonly unknown[]> {
   batched?: true;
   /** Elementwise ops: values that the special-value walker visits besides its own, with what is expected of them. */
   special?: { arity: 1 | 2; values: readonly number[]; expected: readonly (readonly number[])[] };
-  /** The result may share memory with the input, or be the input itself. */
-  view?: true;
+  /** A function only, though its first argument may be a tensor. */
+  methodless?: true;
+  /** An in-place op that leaves the elements, and so the version, as they are. */
+  unwritten?: true;
 }
 
 /** Only here are argument types forgotten: walkers pass each row its own samples. */

@@ -1,0 +1,33 @@
+// THE table of op samples: one row for each op, by name. What is tested of every op, test/ops.*.test.ts walk it for.
+import { chance, conversions, creation } from './op-samples/creation.ts';
+import { elementwise } from './op-samples/elementwise.ts';
+import { indexing } from './op-samples/indexing.ts';
+import { inPlaceOnly } from './op-samples/in-place.ts';
+import { classLosses, elementwiseLosses, layers } from './op-samples/layers.ts';
+import { products } from './op-samples/products.ts';
+import { alongOneDim, reductions } from './op-samples/reductions.ts';
+import type { Row } from './op-samples/row.ts';
+import { joins, parts, shapes } from './op-samples/shape.ts';
+
+/** The rows of lib/ops/index.ts. */
+export const opSamples: Readonly<Record<string, Row>> = {
+  ...conversions,
+  ...creation,
+  ...chance,
+  ...elementwise,
+  ...reductions,
+  ...alongOneDim,
+  ...products,
+  ...shapes,
+  ...parts,
+  ...joins,
+  ...indexing,
+  ...layers,
+  ...elementwiseLosses,
+  ...classLosses,
+};
+
+/** The row of an in-place op: its own, or that of the op that it is the twin of. */
+export const inPlaceRow = (name: string): Row | undefined =>
+  (inPlaceOnly as Readonly<Record<string, Row>>)[name] ?? opSamples[name.slice(0, -1)];
+export const inPlaceOnlyNames: readonly string[] = Object.keys(inPlaceOnly);
