@@ -149,7 +149,8 @@ describe('options and report', () => {
     const file = path.join(directory, 'file');
     writeFileSync(file, '');
     prepareOutput(path.join(directory, 'new', 'weights'));
-    for (const out of ['', directory, path.join(file, 'weights')]) expect(() => prepareOutput(out)).toThrow(UsageError);
+    for (const out of ['', directory, path.join(file, 'weights'), path.join(directory, 'no', 'such', 'weights')])
+      expect(() => prepareOutput(out)).toThrow(UsageError);
   });
 
   it('lays the confusion matrix out in columns', () => {
@@ -181,7 +182,7 @@ describe('npm start', () => {
     });
 
   it('learns, reports and saves what it has learnt', async () => {
-    const file = path.join(directory, 'deep', 'mnist.safetensors');
+    const file = path.join(directory, 'runs', 'mnist.safetensors');
     const { code, out, err } = await run(['--epochs', '1', '--batch', '256', '--out', file]);
     expect([code, err]).toEqual([0, '']);
     expect(out).toMatch(/^epoch 1\/1 {2}loss 0\.\d+ {2}train 9\d\.\d\d % {2}test 9\d\.\d\d % {2}\d+\.\d\d s$/m);

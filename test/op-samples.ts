@@ -1,8 +1,8 @@
 // THE table of op samples: one row for each op, by name. What is tested of every op, test/ops.*.test.ts walk it for.
 import { chance, conversions, creation } from './op-samples/creation.ts';
 import { elementwise } from './op-samples/elementwise.ts';
-import { indexing } from './op-samples/indexing.ts';
 import { inPlaceOnly } from './op-samples/in-place.ts';
+import { indexing } from './op-samples/indexing.ts';
 import { classLosses, elementwiseLosses, layers } from './op-samples/layers.ts';
 import { products } from './op-samples/products.ts';
 import { alongOneDim, reductions } from './op-samples/reductions.ts';

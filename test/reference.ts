@@ -52,7 +52,8 @@ export function at(x: Nd | number, index: Shape): number {
 export const replaced = (shape: Shape, dim: number, ...by: number[]): number[] => shape.toSpliced(dim, 1, ...by);
 
 // ---- elementwise --------------------------------------------------------------------------------------------------------
-export const map = (x: Nd, f: (value: number) => number, kind?: Kind): Nd => new Nd(x.shape, x.data.map(f), kind);
+export const map = (x: Nd, f: (value: number) => number, kind: Kind = x.kind): Nd =>
+  new Nd(x.shape, x.data.map((value) => f(value)), kind, x.constant);
 
 export function broadcast(...shapes: Shape[]): number[] {
   const length = Math.max(...shapes.map((shape) => shape.length));
@@ -66,7 +67,12 @@ export function broadcast(...shapes: Shape[]): number[] {
 export function zip(a: Nd | number, b: Nd | number, f: (a: number, b: number) => number, kind?: Kind): Nd {
   if (typeof b === 'number') return map(a as Nd, (x) => f(x, b), kind);
   if (typeof a === 'number') return map(b, (x) => f(a, x), kind);
-  if (String(a.shape) === String(b.shape)) return new Nd(a.shape, a.data.map((x, i) => f(x, b.data[i]!)), kind);
+  if (String(a.shape) === String(b.shape))
+    return new Nd(
+      a.shape,
+      a.data.map((x, i) => f(x, b.data[i]!)),
+      kind,
+    );
   return build(broadcast(a.shape, b.shape), (i) => f(at(a, i), at(b, i)), kind);
 }
 export const add = (a: Nd | number, b: Nd | number): Nd => zip(a, b, (x, y) => x + y);
@@ -82,12 +88,36 @@ export const dimsOf = (dims: Dims, ndim: number): number[] =>
   dims === undefined ? range(ndim) : (typeof dims === 'number' ? [dims] : [...dims]).map((d) => positive(d, ndim));
 
 /** f of the values along dims (all when undefined), in row-major order. */
-export function reduce(x: Nd, dims: Dims, keepdim: boolean | undefined, f: (values: number[]) => number, kind?: Kind): Nd {
+export function reduce(
+  x: Nd,
+  dims: Dims,
+  keepdim: boolean | undefined,
+  f: (values: number[]) => number,
+  kind?: Kind,
+): Nd {
   const over = x.ndim === 0 ? [] : dimsOf(dims, x.ndim);
   const kept = x.shape.map((size, d) => (over.includes(d) ? 1 : size));
   const inner = x.shape.map((size, d) => (over.includes(d) ? size : 1));
-  const out = build(kept, (i) => f([...build(inner, (j) => at(x, i.map((n, d) => n + j[d]!))).data]), kind);
-  return keepdim ? out : new Nd(x.shape.filter((_, d) => !over.includes(d)), out.data, kind);
+  const out = build(
+    kept,
+    (i) =>
+      f([
+        ...build(inner, (j) =>
+          at(
+            x,
+            i.map((n, d) => n + j[d]!),
+          ),
+        ).data,
+      ]),
+    kind,
+  );
+  return keepdim
+    ? out
+    : new Nd(
+        x.shape.filter((_, d) => !over.includes(d)),
+        out.data,
+        kind,
+      );
 }
 
 /** f of the values along one dimension, which gives as many. */
@@ -120,14 +150,21 @@ export const mean = (x: Nd, dims?: Dims, keepdim?: boolean): Nd =>
   reduce(x, dims, keepdim, (values) => sumOf(values) / values.length);
 
 /** Math.max and Math.min of any number of values; NaN if any is. */
-export const largest = (values: readonly number[]): number => values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
-export const smallest = (values: readonly number[]): number => values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+export const largest = (values: readonly number[]): number =>
+  values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+export const smallest = (values: readonly number[]): number =>
+  values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
 
 export function logSumExp(values: readonly number[]): number {
   const top = largest(values);
   return Math.abs(top) === Number.POSITIVE_INFINITY ? top : top + Math.log(sumOf(values.map((v) => Math.exp(v - top))));
 }
-export const logSoftmax = (x: Nd, dim: number): Nd => along(x, dim, (values) => values.map((v) => v - logSumExp(values)));
+/** NaN of nothing but -Infinity, and beside an Infinity, as in PyTorch. */
+export function logSoftmax(values: readonly number[]): number[] {
+  const top = largest(values);
+  const total = Math.log(sumOf(values.map((v) => Math.exp(v - top))));
+  return values.map((v) => v - top - total);
+}
 
 // ---- products -----------------------------------------------------------------------------------------------------------
 /** Vectors, matrices and broadcast batches, as torch.matmul. */
@@ -144,7 +181,15 @@ export function matmul(a: Nd, b: Nd): Nd {
 const dropDim = (x: Nd, dim: number): Nd => new Nd(x.shape.toSpliced(dim, 1), x.data);
 
 export const permute = (x: Nd, dims: Shape): Nd =>
-  build(dims.map((d) => x.shape[d]!), (index) => at(x, x.shape.map((_, d) => index[dims.indexOf(d)]!)), x.kind);
+  build(
+    dims.map((d) => x.shape[d]!),
+    (index) =>
+      at(
+        x,
+        x.shape.map((_, d) => index[dims.indexOf(d)]!),
+      ),
+    x.kind,
+  );
 export const transpose = (x: Nd, d0: number, d1: number): Nd => {
   const dims = range(x.ndim);
   const [a, b] = [positive(d0, x.ndim), positive(d1, x.ndim)];
@@ -153,31 +198,39 @@ export const transpose = (x: Nd, d0: number, d1: number): Nd => {
 };
 
 // ---- functions that Math lacks ------------------------------------------------------------------------------------------
-/** e^(-x²): rounding x² would cost x² units in the last place. */
-function expOfMinusSquare(x: number): number {
+/** e^(-x² scale) for scale 1 or 1/2: rounding x² would cost x² units in the last place. */
+function expOfMinusSquare(x: number, scale: number): number {
   const head = Math.fround(x);
-  return Math.exp(-head * head) * Math.exp(-(x - head) * (x + head));
+  return Math.exp(-head * head * scale) * Math.exp(-(x - head) * (x + head) * scale);
 }
 
-/** The error function: a series of positive terms up to 2, beyond it 1 - erfc. */
-export function erf(x: number): number {
-  if (Math.abs(x) >= 2) return x > 0 ? 1 - erfc(x) : erfc(-x) - 1;
-  let term = x;
-  let total = x;
-  for (let n = 1; Math.abs(term) > Math.abs(total) * 1e-18; n++) {
-    term *= (2 * x * x) / (2 * n + 1);
-    total += term;
-  }
-  return (2 / Math.sqrt(Math.PI)) * expOfMinusSquare(x) * total;
-}
-
-/** 1 - erf(x): beyond 2 the continued fraction of Laplace, from the far end. */
-export function erfc(x: number): number {
-  if (!(x >= 2)) return 1 - erf(x);
-  if (x > 40) return 0;
+/** x + step/(x + 2 step/(x + 3 step/(x + …))), from as far out as the smallest x needs. Laplace's continued fraction. */
+function laplace(x: number, step: number): number {
   let fraction = x;
-  for (let n = 120; n > 0; n--) fraction = x + n / 2 / fraction;
-  return expOfMinusSquare(x) / fraction / Math.sqrt(Math.PI);
+  for (let n = Math.ceil((400 * step) / (x * x)) + 10; n > 0; n--) fraction = x + (n * step) / fraction;
+  return fraction;
+}
+
+/** The error function: its power series up to 1/2, beyond it 1 less the tail. */
+export function erf(x: number): number {
+  if (Math.abs(x) >= 0.5) {
+    const tail = x > 40 || x < -40 ? 0 : expOfMinusSquare(x, 1) / laplace(Math.abs(x), 0.5) / Math.sqrt(Math.PI);
+    return x > 0 ? 1 - tail : tail - 1;
+  }
+  let power = x;
+  let total = x;
+  for (let n = 1; Math.abs(power) > Math.abs(total) * 1e-18; n++) {
+    power *= (-x * x) / n;
+    total += power / (2 * n + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * total;
+}
+
+/** The normal distribution function, precise in its lower tail. */
+export function normalCdf(x: number): number {
+  if (x > 0.7) return 1 - normalCdf(-x);
+  if (!(x < -0.7)) return 0.5 + erf(x * Math.SQRT1_2) / 2;
+  return x < -40 ? 0 : expOfMinusSquare(x, 0.5) / laplace(-x, 1) / Math.sqrt(2 * Math.PI);
 }
 
 export const sigmoid = (x: number): number => (x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x)));

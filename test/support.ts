@@ -60,16 +60,28 @@ export interface Outcome {
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** Runs node in a process of its own, in the package's directory; TypeScript is understood. */
-export function runNode(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
-  const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
+export interface RunOptions {
+  args?: readonly string[];
+  env?: NodeJS.ProcessEnv;
+  /** For node itself. */
+  flags?: readonly string[];
+}
+
+/** Runs a script of the package in a process of its own. */
+export function runScript(file: string, { args = [], env = {}, flags = [] }: RunOptions = {}): Promise<Outcome> {
+  const loader = file.endsWith('.ts') ? ['--import', 'tsx'] : [];
+  const child = spawn(process.execPath, [...flags, ...loader, file, ...args], {
     cwd: ROOT,
     env: { ...process.env, NODE_OPTIONS: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const outcome = { stdout: '', stderr: '' };
-  child.stdout.on('data', (data) => (outcome.stdout += data));
-  child.stderr.on('data', (data) => (outcome.stderr += data));
+  child.stdout.on('data', (data: Buffer) => {
+    outcome.stdout += data;
+  });
+  child.stderr.on('data', (data: Buffer) => {
+    outcome.stderr += data;
+  });
   return new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code, signal) => resolve({ code, signal, ...outcome }));
@@ -77,12 +89,8 @@ export function runNode(args: readonly string[], env: NodeJS.ProcessEnv = {}): P
 }
 
 /** Runs a script of test/fixtures that prints one line of JSON, and returns what it printed. */
-export async function runFixture<T>(
-  name: string,
-  env: NodeJS.ProcessEnv = {},
-  flags: readonly string[] = [],
-): Promise<T> {
-  const outcome = await runNode([...flags, `test/fixtures/${name}`], env);
+export async function runFixture<T>(name: string, options?: RunOptions): Promise<T> {
+  const outcome = await runScript(`test/fixtures/${name}`, options);
   expect(outcome, `${name}: ${outcome.stderr}`).toMatchObject({ code: 0, signal: null });
   return JSON.parse(outcome.stdout) as T;
 }

@@ -1,5 +1,5 @@
 // The command line of the MNIST example.
-import { accessSync, constants, mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 
@@ -60,14 +60,14 @@ function parse(args: string[]) {
 
 /** Finds out before training, not after, that the weights cannot be saved. */
 export function prepareOutput(file: string): void {
+  const folder = path.dirname(file);
   try {
-    mkdirSync(path.dirname(file), { recursive: true });
-    accessSync(path.dirname(file), constants.W_OK);
+    if (!existsSync(folder)) mkdirSync(folder);
+    accessSync(folder, constants.W_OK);
+    if (file === '' || statSync(file, { throwIfNoEntry: false })?.isDirectory())
+      throw new Error('not the name of a file');
   } catch (error) {
-    throw new UsageError(`--out ${file}: ${(error as Error).message}`);
-  }
-  if (file === '' || statSync(file, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new UsageError(`--out '${file}' is not the name of a file`);
+    throw new UsageError(`--out '${file}': ${(error as Error).message}`);
   }
 }
 

@@ -156,7 +156,13 @@ class Walk {
       this.#spend(g);
       return;
     }
-    let gradients = this.#record ? this.#differentiate(node, g) : this.#differentiateAlone(node, g);
+    let gradients: (Tensor | null)[];
+    try {
+      gradients = this.#record ? this.#differentiate(node, g) : this.#differentiateAlone(node, g);
+    } catch (error) {
+      this.#spend(g);
+      throw error;
+    }
     if (node.nodeHooks !== null) {
       const [seen, seenG] = [gradients, g];
       gradients = seen.map((gradient) => gradient && this.#lend(gradient));

@@ -35,7 +35,7 @@ const KNOWN: CreateOptions = { dtype: 'float32', requiresGrad: false };
 export function asLeaf(op: string, t: Tensor, requiresGrad: boolean | undefined): Tensor {
   if (!requiresGrad) return t;
   if (!isFloat(t.code)) {
-    throw new AutogradError(`${op}: a ${t.dtype} tensor cannot require grad: only floating dtypes have gradients.`);
+    throw new AutogradError(`${op}: ${t.dtype} tensors cannot require grad: only floating dtypes have gradients.`);
   }
   t.leafRequiresGrad = true;
   return t;

@@ -190,10 +190,12 @@ export function binary(name: string, spec: BinarySpec): BinaryOp {
     checkTensor(`${name}_`, a);
     checkOperands(`${name}_`, op, a, b);
     beforeInPlace(`${name}_`, a, typeof b === 'number' ? [] : [b], shapeOf(`${name}_`, a, b));
-    const other = typeof b !== 'number' && overlaps(a, b) ? preserve(b) : b;
     const tape = recording(inputs(a, b));
+    // An operand that the write changes: what is read, and what is saved, is its value before.
+    const changes = typeof b !== 'number' && (overlaps(a, b) || (tape && a.storage === b.storage));
+    const other = changes ? preserve(b) : b;
     const before = tape && (readsA + readsB).includes('a') ? preserve(a) : a;
-    const saved = tape ? savedOf(before, b, a) : [];
+    const saved = tape ? savedOf(before, other, a) : [];
     map(op, a, a, other);
     return finishInPlace(a, rule, inputs(a, b), () => saved, numbers(a, b));
   };

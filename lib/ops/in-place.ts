@@ -6,6 +6,7 @@ import * as commands from '../program/commands.ts';
 import { broadcastShapes, describe } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
 import { cast, castLike } from './cast.ts';
+import { zerosLike } from './create.ts';
 import { checkNumber } from './define.ts';
 import * as elementwise from './elementwise.ts';
 import { beforeInPlace, finishInPlace, overlaps } from './op.ts';
@@ -32,13 +33,13 @@ export const tanh_: Parameterless = (x) => elementwise.tanh.inPlace(x);
 export const sigmoid_: Parameterless = (x) => elementwise.sigmoid.inPlace(x);
 export const relu_: Parameterless = (x) => elementwise.relu.inPlace(x);
 
-// What was in x is gone, and with it x's gradient.
+// What was in x is gone: its gradient is zero.
 const copyRule: Rule<number> = {
   name: 'CopyBackwards',
   broadcasts: true,
-  vjp: [() => null, (g, _, code) => cast(g, code)],
+  vjp: [(g) => zerosLike(g), (g, _, code) => cast(g, code)],
 };
-const fillRule: Rule = { name: 'FillBackward', vjp: [() => null] };
+const fillRule: Rule = { name: 'FillBackward', vjp: [(g) => zerosLike(g)] };
 
 /** Writes src, broadcast and converted, into x. Gradients flow to src. */
 export function copy_(x: Tensor, src: Tensor): Tensor {
@@ -74,7 +75,7 @@ export function requiresGrad_(x: Tensor, flag = true): Tensor {
   }
   if (flag && !isFloat(x.code)) {
     throw new AutogradError(
-      `requiresGrad_: a ${x.dtype} tensor cannot require grad: only floating dtypes have gradients.`,
+      `requiresGrad_: ${x.dtype} tensors cannot require grad: only floating dtypes have gradients.`,
     );
   }
   if (x.node === null) x.leafRequiresGrad = flag;

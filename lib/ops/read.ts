@@ -48,9 +48,9 @@ export function toArray(x: Tensor): Nested {
   return nest(0, 0, x.numel);
 }
 
-/** As `item`, without waiting on the event loop's thread. */
+/** A promise of `item`. */
 export const itemAsync = async (x: Tensor): Promise<number> => item(x);
-/** As `toArray`, without waiting on the event loop's thread. */
+/** A promise of `toArray`. */
 export const toArrayAsync = async (x: Tensor): Promise<Nested> => toArray(x);
-/** As `toTypedArray`, without waiting on the event loop's thread. */
+/** A promise of `toTypedArray`. */
 export const toTypedArrayAsync = async (x: Tensor): Promise<TypedArray> => toTypedArray(x);

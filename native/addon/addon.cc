@@ -29,6 +29,7 @@ struct Environment {
   struct Watched {
     napi_ref reference;
     int32_t slot;
+    uint64_t serial;  // the id may be another storage's by the time of a sweep
   };
   std::vector<Watched> watched;
   napi_ref canary = nullptr;
@@ -115,7 +116,8 @@ Napi::Value read(const Napi::CallbackInfo& info) {
 Napi::Value read_number(const Napi::CallbackInfo& info) {
   const int32_t dtype = info[2].As<Napi::Number>().Int32Value();
   const Bytes source = slot_bytes(environment(info), info[0], info[1]);
-  if (dtype < 0 || dtype >= kDTypeCount || !source.data || source.size < kDTypeBytes[dtype]) return info.Env().Undefined();
+  if (dtype < 0 || dtype >= kDTypeCount || !source.data || source.size < kDTypeBytes[dtype])
+    return info.Env().Undefined();
   return Napi::Number::New(info.Env(), element(source.data, static_cast<DType>(dtype)));
 }
 
@@ -147,7 +149,8 @@ void watch(const Napi::CallbackInfo& info) {
         !check(env, napi_create_reference(env, object, 0, &reference), "watch: not an object")) {
       return;
     }
-    state.watched.push_back({reference, state.words[i]});
+    const SlotTable::Slot* slot = state.executor.slots().find(state.words[i]);
+    state.watched.push_back({reference, state.words[i], slot ? slot->serial : 0});
   }
 }
 
@@ -174,7 +177,8 @@ Napi::Value sweep(const Napi::CallbackInfo& info) {
   size_t kept = 0;
   for (size_t i = 0; i < state.watched.size(); ++i) {
     const Environment::Watched item = state.watched[i];
-    const bool disposed = slots.find(item.slot) == nullptr;  // explicitly, and maybe reused since
+    const SlotTable::Slot* slot = slots.find(item.slot);
+    const bool disposed = !slot || slot->serial != item.serial;
     if (!disposed && (freed == state.capacity || !is_dead(env, item.reference))) {
       state.watched[kept++] = item;
       continue;
@@ -189,7 +193,8 @@ Napi::Value sweep(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(freed));
 }
 
-// memoryStats() -> { liveBytes, peakBytes, slots } of this environment; { arenaBytes, cachedBytes, limit } of the process
+// memoryStats() -> { liveBytes, peakBytes, slots } of this environment; { arenaBytes, cachedBytes, limit } of the
+// process
 Napi::Value memory_stats(const Napi::CallbackInfo& info) {
   const SlotTable& slots = environment(info).executor.slots();
   const arena::Stats stats = arena::stats();
@@ -238,7 +243,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   const char* wanted = std::getenv("CHAINRULE_ISA");
   const KernelTable* kernels = select_kernels(wanted);
   if (!kernels) {
-    std::string message = std::string("CHAINRULE_ISA=") + (wanted ? wanted : "") + ": not available on this machine; one of:";
+    std::string message =
+        std::string("CHAINRULE_ISA=") + (wanted ? wanted : "") + ": not available on this machine; one of:";
     size_t count = 0;
     const IsaLevel* levels = available_isas(&count);
     for (size_t i = 0; i < count; ++i) message += std::string(" ") + levels[i].name;

@@ -34,16 +34,20 @@ inline Bytes typed_array_bytes(napi_env env, napi_value value) {
 
 inline double element(const char* at, DType dtype) {
   switch (dtype) {
-    case kF32: return *reinterpret_cast<const float*>(at);
-    case kF64: return *reinterpret_cast<const double*>(at);
-    case kI32: return *reinterpret_cast<const int32_t*>(at);
+    case kF32:
+      return *reinterpret_cast<const float*>(at);
+    case kF64:
+      return *reinterpret_cast<const double*>(at);
+    case kI32:
+      return *reinterpret_cast<const int32_t*>(at);
     case kBF16: {
       const uint32_t bits = uint32_t{*reinterpret_cast<const uint16_t*>(at)} << 16;
       float value;
       std::memcpy(&value, &bits, sizeof value);
       return value;
     }
-    default: return *reinterpret_cast<const uint8_t*>(at);
+    default:
+      return *reinterpret_cast<const uint8_t*>(at);
   }
 }
 

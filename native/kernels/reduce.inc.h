@@ -233,7 +233,7 @@ Status reduce_values(const Context& context, const AxisArgs& args) {
 
   if (outer == 0 || inner == 0) return kOk;
   if (n == 0) {
-    for (int64_t i = 0; i < outer * inner; ++i) out[i] = op == kProd ? 1 : 0;
+    for (int64_t i = 0; i < outer * inner; ++i) out[i] = scale(T(op == kProd));
     return kOk;
   }
   if (inner > 1) {

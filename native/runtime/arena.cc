@@ -2,6 +2,9 @@
 // Runtime layer, no JavaScript types.
 #include "arena.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -276,6 +279,9 @@ void trim() {
     }
     while (block) to_system(std::exchange(block, block->next), bytes_of(c));
   }
+#ifdef __GLIBC__
+  malloc_trim(0);  // what was freed above stays in the heap of the C library otherwise
+#endif
 }
 
 Stats stats() {

@@ -52,8 +52,10 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
     const size_t bytes = static_cast<size_t>((offset + high) * width);
     if (defined_count_ == 4) return fail("too many outputs"), nullptr;
     switch (slots_.define(id, bytes)) {
-      case SlotTable::Defined::kYes: break;
-      case SlotTable::Defined::kBadId: return fail("slot is in use by another storage"), nullptr;
+      case SlotTable::Defined::kYes:
+        break;
+      case SlotTable::Defined::kBadId:
+        return fail("slot is in use by another storage"), nullptr;
       case SlotTable::Defined::kOutOfMemory:
         failure_.detail[0] = static_cast<int64_t>(bytes);
         return fail("out of memory", kOutOfMemory), nullptr;

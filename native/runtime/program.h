@@ -1,5 +1,5 @@
 // Programs: how a command's words are read. A command is
-//   opcode | length << 16,  then words by the command's own layout (lib/program/layout.ts writes them).
+//   opcode | length << 16,  then words by the command's own layout (lib/program/commands.ts writes them).
 // Every word may be hostile: a Reader never reads past the command, resolves slots and checks extents, and turns
 // sticky on the first fault. Runtime layer, no JavaScript types.
 #pragma once
@@ -22,7 +22,7 @@ enum Opcode : int32_t {
 
 struct Failure {
   Status status = kOk;
-  int32_t command = 0;         // index of the command in its batch
+  int32_t command = 0;  // index of the command in its batch
   int32_t opcode = 0;
   int64_t detail[2] = {0, 0};  // out of memory: bytes asked. index out of range: position, value.
   const char* reason = "";

@@ -40,7 +40,7 @@ SlotTable::Defined SlotTable::define(int32_t id, size_t bytes) {
   if (slot->block) return Defined::kBadId;
   void* block = arena::allocate(bytes);
   if (!block) return Defined::kOutOfMemory;
-  *slot = {static_cast<char*>(block), bytes, id};
+  *slot = {static_cast<char*>(block), bytes, id, ++serials_};
   ++live_;
   bytes_ += static_cast<int64_t>(arena::rounded(bytes));
   if (bytes_ > peak_) peak_ = bytes_;

@@ -14,6 +14,7 @@ class SlotTable {
     char* block = nullptr;
     size_t bytes = 0;
     int32_t id = -1;
+    uint64_t serial = 0;  // never used twice, where ids come round after 128 reuses of an index
   };
 
   SlotTable() = default;
@@ -40,6 +41,7 @@ class SlotTable {
   Slot* at(int32_t id) const;
 
   std::unique_ptr<Page[]> pages_;
+  uint64_t serials_ = 0;
   int64_t live_ = 0;
   int64_t bytes_ = 0;  // as the arena counts them
   int64_t peak_ = 0;   // highest bytes_ since reset_peak()

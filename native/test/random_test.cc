@@ -99,6 +99,7 @@ void test_formulas(const KernelTable& table) {
     wrong += coin[i] != T(fraction_at<T>(i) < (sizeof(T) == 8 ? 0.3 : 0.3f));
     wrong += die[i] != T(-7 + static_cast<int64_t>(word * 19 >> 32));
   }
+  wrong += draw<T>(table, kBernoulli, 6, fraction_at<T>(5), 0)[5] != 0;  // u < p, not u <= p
   CHECK(wrong == 0, "%s type %d: %ld wrong bernoulli or randint", table.isa, type_index<T>(), wrong);
   if constexpr (kReal) {
     const Buffer<T> uniform = draw<T>(table, kUniform, kCount, -3, 5), normal = draw<T>(table, kNormal, kCount, 2, 3);

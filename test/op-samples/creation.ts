@@ -28,7 +28,7 @@ export const conversions = {
       [[float([2])], 'DTypeError', /unknown dtype undefined/],
     ],
   }),
-  float: copied({ result: () => 'float32', samples: () => [[constant(float([3, 5]))]], gradients: () => [[[float([3])], ones(3)]] }),
+  float: copied({ result: () => 'float32', samples: () => [[constant(float([3, 5]))], [constant(float([0]))]], gradients: () => [[[float([3])], ones(3)]] }),
   double: copied({ result: () => 'float64' }),
   clone: copied(),
   contiguous: copied(),
@@ -245,7 +245,7 @@ export const chance = {
     gradient: 'none',
     methodless: true,
     dtypes: FLOATS,
-    samples: () => [[0.3, [N]], [0, [9]], [1, [9]], [0.5, [N], { dtype: 'float64' }], [given([4], [0, 1, 0, 1])]],
+    samples: () => [[0.3, [N]], [0, [9]], [1, [9]], [0.5, [N], { dtype: 'float64' }], [given([4], [0, 1, 0, 1])], [float([0])]],
     reference: null,
     check: (x, p) => {
       if (typeof p !== 'number') assert.deepEqual(x.data, p.data);

@@ -232,6 +232,7 @@ export const reductions = {
     samples: () => [
       ...oneDim(float),
       ...manyDims(float),
+      [float([0, 3]), 1],
       [float([5], [900, 1000])],
       [float([5], [-1000, -900])],
       [constant(given([2, 2], [-Infinity, -Infinity, Infinity, 1])), 1],
@@ -279,8 +280,8 @@ function runningSum(values: readonly number[]): number[] {
 }
 
 export const alongOneDim = {
-  softmax: alongRow((values) => values.map((v) => Math.exp(v - nd.logSumExp(values))), {}),
-  logSoftmax: alongRow((values) => values.map((v) => v - nd.logSumExp(values)), {}),
+  softmax: alongRow((values) => nd.logSoftmax(values).map(Math.exp), {}),
+  logSoftmax: alongRow(nd.logSoftmax, {}),
   cumsum: alongRow(runningSum, {
     samples: () => [...alongSamples(float), [whole([70, 3]), 0]],
     tolerance: { terms: (x, dim) => x.shape.at(dim) ?? 1 },

@@ -80,6 +80,7 @@ export const shapes = {
       [float([1, 3, 1]), [2, -1, 5]],
       [float([]), [2, 2]],
       [float([1]), [0]],
+      [float([0, 1]), [0, 3]],
       [float([2, 3]), [2, 3]],
     ],
     reference: (x, shape) => {
