@@ -1,6 +1,6 @@
 // What the walkers of the op table share: tensors from samples, calls by name, bits, and how far a result may be off.
 import { expect } from 'vitest';
-import { manualSeed, Tensor, tensor } from '../lib/index.ts';
+import { grad, manualSeed, Tensor, tensor } from '../lib/index.ts';
 import * as ops from '../lib/ops/index.ts';
 import type { DType, Row } from './op-samples/row.ts';
 import { samplesOf } from './op-samples/row.ts';
@@ -8,7 +8,8 @@ import { map, Nd, type Shape } from './reference.ts';
 
 // ---- arguments ----------------------------------------------------------------------------------------------------------
 export type Args = readonly unknown[];
-type Op = (...args: unknown[]) => Tensor | Tensor[];
+type Result = Tensor | Tensor[] | boolean;
+type Op = (...args: unknown[]) => Result;
 
 const isPlain = (value: unknown): value is object =>
   typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
@@ -50,7 +51,9 @@ export function tensorsIn(args: Args): Tensor[] {
 }
 
 // ---- calls --------------------------------------------------------------------------------------------------------------
-export const list = (result: Tensor | Tensor[]): Tensor[] => (Array.isArray(result) ? result : [result]);
+/** A result as tensors: a truth value of JavaScript as one of bool. */
+export const list = (result: Result): Tensor[] =>
+  Array.isArray(result) ? result : [typeof result === 'boolean' ? tensor(result) : result];
 /** The op's results. Random ops draw the same numbers every time. */
 export function call(name: string, args: Args): Tensor[] {
   manualSeed(1);
@@ -130,7 +133,7 @@ export function allowances(row: Row, args: Args, results: readonly Nd[], dtype: 
   }
   if (ndsIn(args).every(isWhole)) return each(() => 0);
   const magnitudes = referenceOf(row, replace(args, (x) => (isFloatInput(x) ? map(x, Math.abs) : x)));
-  const scale = 4 * Math.sqrt(Math.max(1, tolerance.terms(...(args as never)))) * UNIT[kernel];
+  const scale = 4 * Math.sqrt(Math.max(1, tolerance.terms(...args))) * UNIT[kernel];
   return each((value, k, i) => scale * Math.abs(magnitudes[k]!.data[i]!) + narrow(value));
 }
 
@@ -163,3 +166,19 @@ export function expectClose(got: Tensor, expected: Nd, dtype: DType, allowed: re
 export const showArgs = (args: Args): string =>
   JSON.stringify(replace(args, (x) => `${x.kind}[${x.shape}]`))?.replaceAll('"', '').slice(1, -1).slice(0, 120);
 export type { Shape };
+
+// ---- gradients ------------------------------------------------------------------------------------------------------------
+/**
+ * The gradients of inputs from those of the results, null where nothing depends; [] when no result requires grad.
+ * `start` makes the gradient of each result.
+ */
+export function gradients(
+  results: readonly Tensor[],
+  inputs: readonly Tensor[],
+  start: (result: Tensor) => Tensor,
+  createGraph = false,
+): (Tensor | null)[] {
+  const outputs = results.filter((t) => t.requiresGrad);
+  if (outputs.length === 0 || inputs.length === 0) return [];
+  return grad(outputs, inputs, { gradOutputs: outputs.map(start), allowUnused: true, createGraph });
+}

@@ -198,7 +198,7 @@ describe('npm start', () => {
   it('saves and leaves with 130 on Ctrl-C', async () => {
     const file = path.join(directory, 'interrupted.safetensors');
     let interrupted = false;
-    const { code, out } = await run(['--epochs', '1000', '--out', file], (text, pid) => {
+    const { code, out } = await run(['--epochs', '1000', '--batch', '4096', '--out', file], (text, pid) => {
       if (interrupted || !text.includes('epoch 1/')) return;
       interrupted = true;
       process.kill(pid, 'SIGINT');

@@ -1,4 +1,5 @@
 // THE table of op samples: one row for each op, by name. What is tested of every op, test/ops.*.test.ts walk it for.
+import { wholeComparisons } from './op-samples/compare.ts';
 import { chance, conversions, creation } from './op-samples/creation.ts';
 import { elementwise } from './op-samples/elementwise.ts';
 import { inPlaceOnly } from './op-samples/in-place.ts';
@@ -15,6 +16,7 @@ export const opSamples: Readonly<Record<string, Row>> = {
   ...creation,
   ...chance,
   ...elementwise,
+  ...wholeComparisons,
   ...reductions,
   ...alongOneDim,
   ...products,

@@ -107,7 +107,7 @@ Status scatter_add(const Context& context, const IndexArgs& args) {
   // Two threads never meet on an element: they share out the outer slices, and strips of the inner elements.
   constexpr int64_t kStrip = 128;
   if (!check_indices(args)) return kIndexOutOfRange;
-  if (args.inner == 0) return kOk;
+  if (args.inner == 0 || args.count == 0) return kOk;
   const int64_t strips = ceil_div(args.inner, kStrip);
   const int64_t grain = grain_for(args.count * min_of(args.inner, kStrip));
   for_chunks(context, args.outer * strips, grain, [&](int64_t begin, int64_t end) {

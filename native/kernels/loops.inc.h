@@ -1,5 +1,6 @@
 // Kernel layer: the loops around the kernels: a range in chunks for Context::parallel, a run of elements in vectors.
-// Chunk boundaries come from shapes alone, never from the number of threads. Must not know any op.
+// Chunk boundaries come from shapes alone, never from the number of threads. Must not know any op. Needs a vec_*.h
+// first.
 #pragma once
 #include "table.h"
 

@@ -10,7 +10,7 @@ namespace chainrule {
 
 namespace {
 
-constexpr int64_t kBlock = 512;         // elements: three float64 blocks are 12 KiB
+constexpr int64_t kBlock = 448;         // elements: four float64 blocks, 14 KiB, on a stack that may be small
 constexpr int64_t kChunk = 16 * 1024;   // elements one thread claims at a time
 constexpr int64_t kInline = 32 * 1024;  // below this a hand-off costs more than it saves
 constexpr int kMaxOperands = 1 + kMaxMapInputs;
@@ -84,9 +84,12 @@ bool elements_overlap(const Map& map) {
   } steps[kMaxDims];
   int count = 0;
   for (int d = 0; d < map.dims; ++d) {
-    if (map.size[d] > 1) steps[count++] = {std::abs(map.operand[0].stride[d]), map.size[d]};
+    if (map.size[d] == 1) continue;
+    const Step step = {std::abs(map.operand[0].stride[d]), map.size[d]};
+    int at = count++;
+    for (; at > 0 && steps[at - 1].stride > step.stride; --at) steps[at] = steps[at - 1];
+    steps[at] = step;
   }
-  std::sort(steps, steps + count, [](const Step& a, const Step& b) { return a.stride < b.stride; });
   int64_t span = 0;
   for (int i = 0; i < count; ++i) {
     if (steps[i].stride <= span) return true;

@@ -40,7 +40,7 @@ interface Options {
   requiresGrad?: boolean;
 }
 const asked = (options?: Options): DType => options?.dtype ?? 'float32';
-const wholeGrad: Refusal[2] = /a int32 tensor cannot require grad/;
+const wholeGrad: Refusal[2] = /int32 tensors cannot require grad/;
 
 /** A tensor of one value. */
 const constants = (value: number): Row =>
