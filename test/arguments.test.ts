@@ -18,7 +18,7 @@ const HOSTILE: Record<string, unknown> = {
   boolean: true,
   function: () => 1,
   'null prototype': Object.create(null),
-  'list with a hole': [, 1], // biome-ignore lint/suspicious/noSparseArray: the hole is the point
+  'list with a hole': Object.assign(new Array<number>(2), { 1: 1 }),
   'list of strings': ['1'],
 };
 type Accepted = readonly (keyof typeof HOSTILE)[];
@@ -48,10 +48,11 @@ const CREATION: Row[] = [
   ['zerosLike', NOTHING, (v) => c.zerosLike(v)],
   ['onesLike', NOTHING, (v) => c.onesLike(v)],
   ['eye', SIZE, (v) => c.eye(v)],
-  ['eye', SIZE, (v) => c.eye(2, v)],
+  // An object in place of a number is the options.
+  ['eye', [...SIZE, 'null prototype'], (v) => c.eye(2, v)],
   ['arange', ['-0', '1.5'], (v) => c.arange(v)],
-  ['arange', ['-0', '1.5'], (v) => c.arange(0, v)],
-  ['arange', ['1.5', '2^53'], (v) => c.arange(0, 5, v)],
+  ['arange', ['-0', '1.5', 'null prototype'], (v) => c.arange(0, v)],
+  ['arange', ['1.5', '2^53', 'null prototype'], (v) => c.arange(0, 5, v)],
   ['linspace', NUMBER, (v) => c.linspace(v, 1, 3)],
   ['linspace', NUMBER, (v) => c.linspace(0, v, 3)],
   ['linspace', SIZE, (v) => c.linspace(0, 1, v)],
@@ -68,8 +69,8 @@ const CREATION: Row[] = [
   ['tensor', [...NUMBER, 'boolean'], (v) => tensor([[1], [v]])],
   ['tensor', NOTHING, (v) => tensor([1, 2], { shape: [v] })],
   ['tensor', NOTHING, (v) => tensor([1, 2], { shape: v })],
-  ['zeros', NOTHING, (v) => c.zeros([2], { dtype: v })],
-  ['rand', NOTHING, (v) => c.rand([2], { generator: v })],
+  ['zeros', ['null'], (v) => c.zeros([2], { dtype: v })],
+  ['rand', ['null'], (v) => c.rand([2], { generator: v })],
   ['to', NOTHING, (v) => x().to(v)],
   ['Generator', ['-1', '-0', 'bigint'], (v) => new c.Generator(v)],
   ['setNumThreads', NOTHING, (v) => c.setNumThreads(v)],
@@ -273,26 +274,19 @@ describe('a shape', () => {
 });
 
 describe('a typed array', () => {
-  const KINDS = [
-    Int8Array,
-    Uint8Array,
-    Uint8ClampedArray,
-    Int16Array,
-    Uint16Array,
-    Int32Array,
-    Float32Array,
-    Float64Array,
-  ];
-  type Numbers = InstanceType<(typeof KINDS)[number]>;
-  const numbers = (t: Numbers): number[] => Array.from(t, (_, i) => (t[i] = i + 1));
+  const WHOLE = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array];
+  const KINDS = [...WHOLE, Float32Array, Float64Array, Buffer] as unknown as (typeof Float32Array)[];
+  const numbers = (t: Float32Array): number[] => Array.from(t, (_, i) => (t[i] = i + 1));
   const resizable = (bytes: number, most: number): ArrayBuffer =>
     new (ArrayBuffer as unknown as new (n: number, o: object) => ArrayBuffer)(bytes, { maxByteLength: most });
 
-  it.each([...KINDS, Buffer as unknown as typeof Uint8Array])('of %s is copied whatever its memory', (kind) => {
-    const size = kind.BYTES_PER_ELEMENT ?? 1;
-    const make = (buffer: ArrayBufferLike, from?: number, n?: number): Numbers =>
-      (kind as unknown) === Buffer ? Buffer.from(buffer as ArrayBuffer, from, n) : new kind(buffer, from, n);
-    const states: Numbers[] = [
+  it.each(KINDS)('of %o is copied whatever its memory', (kind) => {
+    const size = kind === (Buffer as unknown) ? 1 : kind.BYTES_PER_ELEMENT;
+    const make = (buffer: ArrayBufferLike, from?: number, n?: number): Float32Array =>
+      kind === (Buffer as unknown)
+        ? (Buffer.from(buffer as ArrayBuffer, from, n) as unknown as Float32Array)
+        : new kind(buffer as ArrayBuffer, from, n);
+    const states = [
       make(new ArrayBuffer(0)),
       make(new ArrayBuffer(5 * size)),
       make(new SharedArrayBuffer(5 * size)),
@@ -303,7 +297,6 @@ describe('a typed array', () => {
       const expected = numbers(data);
       const t = tensor(data);
       expect(values(t)).toEqual(expected);
-      numbers(data.fill(0) as Numbers);
       data.fill(0);
       expect(values(t)).toEqual(expected);
       expect(values(tensor(data, { dtype: 'float64', shape: [data.length] }))).toEqual(expected.map(() => 0));
@@ -314,13 +307,9 @@ describe('a typed array', () => {
     const detached = new Float32Array(4);
     structuredClone(detached, { transfer: [detached.buffer] });
     expect(thrownBy(() => tensor(detached))).toBeInstanceOf(ArgumentError);
-    const buffer = resizable(32, 32);
-    const outside = new Float32Array(buffer, 16, 4);
-    (buffer as ArrayBuffer & { resize(n: number): void }).resize(8);
-    expect(thrownBy(() => tensor(outside))).toBeInstanceOf(ArgumentError);
   });
 
-  it.each([new BigInt64Array(2), new BigUint64Array(2), new Uint32Array(2), new DataView(new ArrayBuffer(8))])(
+  it.each([new BigInt64Array(2), new BigUint64Array(2), new DataView(new ArrayBuffer(8))])(
     'of a kind without a dtype is refused: %s',
     (data) => {
       expect(thrownBy(() => tensor(data as never))).toBeInstanceOf(ArgumentError);

@@ -175,7 +175,7 @@ export type { Shape };
 export function gradients(
   results: readonly Tensor[],
   inputs: readonly Tensor[],
-  start: (result: Tensor) => Tensor,
+  start: (result: Tensor, i: number) => Tensor,
   createGraph = false,
 ): (Tensor | null)[] {
   const outputs = results.filter((t) => t.requiresGrad);

@@ -105,7 +105,7 @@ describe('Module', () => {
     expect([...net.modules()].every((module) => module.training)).toBe(true);
     const visited: nn.AnyModule[] = [];
     net.apply((module) => visited.push(module));
-    expect(visited).toEqual([...net.modules()]);
+    expect(visited).toEqual([...net.modules()].reverse());
   });
 
   it('calls forward hooks in order, and lets them replace the output', () => {

@@ -88,9 +88,9 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
     return this.train(false);
   }
 
-  /** Calls `fn` with this module and every one below it, parents first. */
+  /** Calls `fn` with this module and every one below it, children before their parents. */
   apply(fn: (module: AnyModule) => void): this {
-    for (const module of this.modules()) fn(module);
+    for (const module of [...this.modules()].reverse()) fn(module);
     return this;
   }
 

@@ -43,21 +43,36 @@ export interface UnarySpec {
 }
 
 export interface UnaryOp {
-  (x: Tensor, p0?: number, p1?: number): Tensor;
+  (x: Tensor): Tensor;
   /** The same, written into x. */
-  inPlace: (x: Tensor, p0?: number, p1?: number) => Tensor;
+  inPlace: (x: Tensor) => Tensor;
+}
+
+/** With one or two numbers that the kernel calls p0 and p1. */
+export interface ParametricOp {
+  (x: Tensor, p0: number, p1?: number): Tensor;
+  inPlace: (x: Tensor, p0: number, p1?: number) => Tensor;
 }
 
 /**
- * `unary(name, spec, kernel)`: an elementwise op of one tensor and up to two numbers; `kernel` is its row's name where
- * it differs. `multiply` is the op mul, which the rows' file makes.
+ * `unary(name, spec, kernel)`: an elementwise op of one tensor; `kernel` is its row's name where it differs.
+ * `parametric`: the same with numbers. `multiply` is the op mul, which the rows' file makes.
  */
-export const unaryWith =
-  (multiply: (a: Tensor, b: Input2) => Tensor) =>
-  (name: string, spec: UnarySpec, kernel = name): UnaryOp =>
+export function unaryWith(multiply: (a: Tensor, b: Input2) => Tensor): {
+  unary: (name: string, spec: UnarySpec, kernel?: string) => UnaryOp;
+  parametric: (name: string, spec: UnarySpec, kernel?: string) => ParametricOp;
+} {
+  const make = (name: string, spec: UnarySpec, kernel = name): UnaryOp & ParametricOp =>
     unary(multiply, name, spec, kernel);
+  return { unary: make, parametric: make };
+}
 
-function unary(multiply: (a: Tensor, b: Input2) => Tensor, name: string, spec: UnarySpec, kernel: string): UnaryOp {
+function unary(
+  multiply: (a: Tensor, b: Input2) => Tensor,
+  name: string,
+  spec: UnarySpec,
+  kernel: string,
+): UnaryOp & ParametricOp {
   const op = opcode(kernel, spec.saves);
   const pullback = opcode(`${kernel}Vjp`);
   const rule: Rule<readonly [number, number]> = {

@@ -54,7 +54,7 @@ export const lt = compare('lt');
 export const le = compare('le');
 
 // ---- one input --------------------------------------------------------------------------------------------------------
-const unary = unaryWith((a, b) => mul(a, b));
+const { unary, parametric } = unaryWith((a, b) => mul(a, b));
 const { PI, SQRT1_2, LN2, sqrt: root } = Math;
 const step = (condition: Tensor, like: Tensor): Tensor => castLike(condition, like);
 
@@ -120,18 +120,18 @@ export const softplus = unary('softplus', { saves: 'x', derivative: (x) => sigmo
 export const logSigmoid = unary('logSigmoid', { saves: 'x', derivative: (x) => sigmoid(neg(x)) });
 export const erf = unary('erf', { saves: 'x', derivative: (x) => mul(exp(neg(square(x))), 2 / root(PI)) });
 
-const leaky = unary('leakyRelu', { saves: 'x', derivative: (x, slope) => where(gt(x, 0), castLike(1, x), slope) });
+const leaky = parametric('leakyRelu', { saves: 'x', derivative: (x, slope) => where(gt(x, 0), castLike(1, x), slope) });
 /** x where positive, else slope * x. */
 export const leakyRelu = (x: Tensor, slope = 0.01): Tensor => leaky(x, checkNumber('leakyRelu', 'slope', slope));
 
-const elus = unary('elu', {
+const elus = parametric('elu', {
   saves: 'x',
   derivative: (x, alpha) => where(gt(x, 0), castLike(1, x), mul(exp(x), alpha)),
 });
 /** x where positive, else alpha * (exp(x) - 1). */
 export const elu = (x: Tensor, alpha = 1): Tensor => elus(x, checkNumber('elu', 'alpha', alpha));
 
-const hard = unary('hardtanh', {
+const hard = parametric('hardtanh', {
   saves: 'x',
   derivative: (x, low, high) => step(mul(gt(x, low), gt(high, x)), x),
 });
@@ -139,7 +139,7 @@ const hard = unary('hardtanh', {
 export const hardtanh = (x: Tensor, min = -1, max = 1): Tensor =>
   hard(x, checkNumber('hardtanh', 'min', min), checkNumber('hardtanh', 'max', max));
 
-const clamped = unary('clamp', {
+const clamped = parametric('clamp', {
   saves: 'x',
   derivative: (x, low, high) => step(mul(ge(x, low), le(x, high)), x),
 });
@@ -191,7 +191,7 @@ export function gelu(x: Tensor, options: { approximate?: 'none' | 'tanh' } = {})
 }
 
 /** x raised to a number; pow() for all cases. */
-const powNumber = unary(
+const powNumber = parametric(
   'pow',
   {
     saves: 'x',

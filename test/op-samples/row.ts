@@ -86,10 +86,10 @@ export const whole = (shape: Shape, low = -3, high = 3): Nd => build(shape, () =
 /** Whole numbers in [0, n), int32 in every test. */
 export const index = (shape: Shape, n: number): Nd => build(shape, () => Math.floor(n * next()), 'int32');
 export const mask = (shape: Shape): Nd => build(shape, () => Number(next() < 0.5), 'bool');
-/** Values in order, far apart: no ties, and no order other than by value. */
+/** Values far apart, from each other and, in size, from each other's negatives: no ties. */
 export const distinct = (shape: Shape): Nd => {
   const order = range(numel(shape));
-  return build(shape, () => order.splice(Math.floor(next() * order.length), 1)[0]! / 8 - 1);
+  return build(shape, () => order.splice(Math.floor(next() * order.length), 1)[0]! / 8 - 31 / 32);
 };
 export const constant = (x: Nd): Nd => new Nd(x.shape, x.data, x.kind, true);
 export const given = (shape: Shape, data: readonly number[], kind?: Kind): Nd => new Nd(shape, data, kind);

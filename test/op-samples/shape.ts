@@ -237,7 +237,7 @@ export const joins = {
     ],
   }),
   repeat: moved<[x: Nd, reps: Shape]>({
-    samples: () => [[float([2, 3]), [2, 2]], [float([3]), [2, 1, 3]], [float([]), [4]], [float([2]), [0]], [float([2]), [1]]],
+    samples: () => [[float([2, 3]), [2, 2]], [float([3]), [2, 1, 3]], [float([]), [4]], [float([2]), [0]], [float([0, 2]), [3, 1]]],
     reference: (x, reps) => {
       const own = [...new Array<number>(reps.length - x.ndim).fill(1), ...x.shape];
       return build(own.map((size, d) => size * reps[d]!), (i) => at(new Nd(own, x.data), i.map((n, d) => n % own[d]!)));
