@@ -73,6 +73,6 @@ export async function run(): Promise<void> {
   }
   torch?.stop();
   const header = ['steps/s', 'threads', 'best', 'median'];
-  if (torch) header.push(`PyTorch ${torch.version} best`, 'median', 'ratio of best', 'of medians');
+  if (torch) header.push('PyTorch best', 'median', 'ratio of best', 'of medians');
   printTable(header, rows);
 }

@@ -47,7 +47,7 @@ export const rounded = (args: Args, dtype: DType): unknown[] => replace(args, (x
 
 /** Tensors in arguments, in order. */
 export function tensorsIn(args: Args): Tensor[] {
-  return args.flatMap((arg) => (arg instanceof Tensor ? [arg] : Array.isArray(arg) || isPlain(arg) ? tensorsIn(Object.values(arg)) : []));
+  return args.flatMap((arg) => (arg instanceof Tensor && 'storage' in arg ? [arg] : Array.isArray(arg) || isPlain(arg) ? tensorsIn(Object.values(arg)) : []));
 }
 
 // ---- calls --------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ export function expectClose(got: Tensor, expected: Nd, dtype: DType, allowed: re
 
 /** Arguments for a message: shapes instead of tensors. */
 export const showArgs = (args: Args): string =>
-  JSON.stringify(replace(args, (x) => `${x.kind}[${x.shape}]`))?.replaceAll('"', '').slice(1, -1).slice(0, 120);
+  JSON.stringify(replace(args, (x) => `${x.kind}[${x.shape}]`), (_, v) => (typeof v === 'bigint' ? `${v}n` : v))?.replaceAll('"', '').slice(1, -1).slice(0, 120);
 export type { Shape };
 
 // ---- gradients ------------------------------------------------------------------------------------------------------------

@@ -33,3 +33,5 @@ export const opSamples: Readonly<Record<string, Row>> = {
 export const inPlaceRow = (name: string): Row | undefined =>
   (inPlaceOnly as Readonly<Record<string, Row>>)[name] ?? opSamples[name.slice(0, -1)];
 export const inPlaceOnlyNames: readonly string[] = Object.keys(inPlaceOnly);
+/** The name of the op that returns what an in-place op writes. */
+export const twinOf = (name: string): string | undefined => (name in inPlaceOnly ? undefined : name.slice(0, -1));

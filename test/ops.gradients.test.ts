@@ -135,7 +135,7 @@ function checkFused(name: string, args: Args, what: string): void {
       expect(g === null, what).toBe(other === null);
       const size = Math.max(...(g?.data ?? []).map(Math.abs), 1);
       g?.data.forEach((value, k) => {
-        const within = (dtype === 'float64' ? 1e-13 : 1e-6) * size;
+        const within = (dtype === 'float64' ? 1e-13 : 2e-6) * size;
         if (!(Math.abs(value - other.data[k]!) <= within)) {
           expect.fail(`${what} in ${dtype}: input ${i}, element ${k}: fused ${value}, recorded ${other.data[k]}`);
         }

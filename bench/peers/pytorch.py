@@ -1,6 +1,7 @@
 # The same work in PyTorch, on request: reads a line of JSON {case, threads, warmup, seconds}, answers with one
 # {best, median, mean}, in seconds per call, sampled as in bench/measure.ts. Started by bench/peers/pytorch.ts.
 import json
+import os
 import sys
 import time
 
@@ -95,8 +96,16 @@ def training_case(name):
     return step
 
 
+def blas():
+    """The file that matrix products are loaded from: the reference BLAS is many times slower than any other."""
+    torch.randn(64, 64) @ torch.randn(64, 64)
+    with open('/proc/self/maps') as maps:
+        files = {line.split()[-1] for line in maps if 'blas' in line or 'blis' in line or 'mkl' in line}
+    return ' '.join(sorted({os.path.basename(os.path.realpath(file)) for file in files})) or 'built in'
+
+
 cases = eager_cases()
-print(json.dumps({'version': torch.__version__}), flush=True)
+print(json.dumps({'version': torch.__version__, 'blas': blas()}), flush=True)
 for line in sys.stdin:
     request = json.loads(line)
     name = request['case']

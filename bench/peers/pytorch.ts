@@ -1,6 +1,8 @@
-// Bench layer: PyTorch, as Debian's python3-torch brings it, in a process of its own that idles while we measure.
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+// Bench layer: PyTorch, as Debian's python3-torch brings it, in a process of its own that idles while we measure. It is
+// as fast as its BLAS, which it names: install libopenblas0 rather than compare with the reference BLAS.
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Sampling, Timing } from '../measure.ts';
@@ -10,20 +12,20 @@ const SCRIPT = fileURLToPath(new URL('./pytorch.py', import.meta.url));
 /** Threads of a BLAS spin for 26 ms after a call. */
 const QUIET_MS = 50;
 
+type Python = ChildProcessByStdio<Writable, Readable, null>;
+
 export class PyTorch {
-  readonly version: string;
-  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #process: Python;
   readonly #lines: AsyncIterator<string>;
 
-  private constructor(process: ChildProcessWithoutNullStreams, lines: AsyncIterator<string>, version: string) {
+  private constructor(process: Python, lines: AsyncIterator<string>) {
     this.#process = process;
     this.#lines = lines;
-    this.version = version;
   }
 
   /** Undefined, after saying so, when it is not installed. */
   static async start(): Promise<PyTorch | undefined> {
-    const process = spawn(PYTHON, [SCRIPT], { stdio: 'pipe' });
+    const process = spawn(PYTHON, [SCRIPT], { stdio: ['pipe', 'pipe', 'ignore'] });
     process.on('error', () => {});
     const lines = createInterface(process.stdout)[Symbol.asyncIterator]();
     const first = await lines.next();
@@ -33,8 +35,9 @@ export class PyTorch {
       );
       return undefined;
     }
-    const { version } = JSON.parse(first.value) as { version: string };
-    return new PyTorch(process, lines, version);
+    const { version, blas } = JSON.parse(first.value) as { version: string; blas: string };
+    console.log(`PyTorch ${version} over ${blas}\n`);
+    return new PyTorch(process, lines);
   }
 
   async measure(name: string, threads: number, { warmup = 0.2, seconds = 0.5 }: Sampling = {}): Promise<Timing> {

@@ -134,7 +134,7 @@ export const activations = {
     slopes: [[-1, 1], [1, 1]],
     refused: () => [
       [[float([2]), {}], 'ArgumentError', /neither min nor max/],
-      [[float([2])], 'ArgumentError', /neither min nor max/],
+      [[float([2])], 'ArgumentError', /the options are undefined/],
       [[float([2]), { min: '1' }], ...number('min')],
     ],
   }),

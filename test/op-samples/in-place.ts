@@ -6,6 +6,7 @@ export const inPlaceOnly = {
   copy_: row<[x: Nd, src: Nd]>({
     tolerance: EXACT,
     dtypes: ALL,
+    mixed: true,
     samples: () => [
       [constant(float([3, 4])), float([3, 4])],
       [constant(float([3, 4])), float([4])],
@@ -17,7 +18,7 @@ export const inPlaceOnly = {
   }),
   fill_: row<[x: Nd, v: number]>({
     gradient: 'zero',
-    samples: () => [[float([3, 4]), 7], [float([]), -1], [float([0]), 1]],
+    samples: () => [[float([3, 4]), 7], [float([]), 1], [float([0]), 1]],
     reference: (x, v) => map(x, () => v),
     refused: () => [[[float([3]), '1'], 'ArgumentError', /value is "1". Expected a number/]],
   }),
@@ -42,6 +43,7 @@ export const inPlaceOnly = {
   }),
   requiresGrad_: row<[x: Nd, flag?: boolean]>({
     unwritten: true,
+    wrongDtype: 'AutogradError',
     dtypes: FLOATS,
     samples: () => [[float([3])], [float([3]), false]],
     reference: (x) => x,

@@ -52,6 +52,10 @@ export interface Row<A extends readonly unknown[] = readonly unknown[]> {
   batched?: true;
   /** Elementwise ops: values that the special-value walker visits besides its own, with what is expected of them. */
   special?: { arity: 1 | 2; values: readonly number[]; expected: readonly (readonly number[])[] };
+  /** The error for other dtypes than those. Default: DTypeError. */
+  wrongDtype?: ErrorName;
+  /** Inputs may differ in dtype. */
+  mixed?: true;
   /** A function only, though its first argument may be a tensor. */
   methodless?: true;
   /** An in-place op that leaves the elements, and so the version, as they are. */
