@@ -116,6 +116,8 @@ export const mish = unary('mish', {
 });
 /** log(1 + exp(x)). */
 export const softplus = unary('softplus', { saves: 'x', derivative: (x) => sigmoid(x) });
+/** x / (1 + |x|). */
+export const softsign = unary('softsign', { saves: 'x', derivative: (x) => square(reciprocal(add(abs(x), 1))) });
 /** log(sigmoid(x)). */
 export const logSigmoid = unary('logSigmoid', { saves: 'x', derivative: (x) => sigmoid(neg(x)) });
 export const erf = unary('erf', { saves: 'x', derivative: (x) => mul(exp(neg(square(x))), 2 / root(PI)) });

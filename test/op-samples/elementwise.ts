@@ -95,6 +95,7 @@ export const activations = {
   logSigmoid: unary({ reference: (x) => Math.min(x, 0) - softplus(-Math.abs(x)), domain: [-9, 9], ulp: 3, special: [[LOW, LOW], [HIGH, 0]] }),
   // The identity above 20, as in PyTorch.
   softplus: unary({ reference: (x) => (x > 20 ? x : softplus(x)), domain: [-9, 9], ulp: 3, special: [[LOW, 0], [30, 30]] }),
+  softsign: unary({ reference: (x) => x / (1 + Math.abs(x)), domain: [-9, 9], ulp: 2 }),
   relu: unary({ reference: (x) => cut(x, 0), dtypes: INTEGERS, kinks: [0], special: [[NAN, NAN], [-0, 0]], slopes: [[0, 0]] }),
   relu6: unary({ reference: (x) => cut(x, 0, 6), domain: [-9, 9], kinks: [0, 6], slopes: [[0, 0], [6, 0]] }),
   leakyRelu: unary<[slope?: number]>({
