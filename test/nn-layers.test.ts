@@ -119,6 +119,7 @@ describe('activations and losses are their functions', () => {
     ['SiLU', 'silu'],
     ['Mish', 'mish'],
     ['Softplus', 'softplus'],
+    ['Softsign', 'softsign'],
     ['LogSigmoid', 'logSigmoid'],
     ['Hardtanh', 'hardtanh', -0.5, 2],
     ['Sigmoid', 'sigmoid'],

@@ -14,6 +14,7 @@ import {
   silu,
   softmax,
   softplus,
+  softsign,
   tanh,
 } from '../ops/index.ts';
 import { unaryModule } from './function-module.ts';
@@ -27,6 +28,7 @@ export class GELU extends unaryModule(gelu) {}
 export class SiLU extends unaryModule(silu) {}
 export class Mish extends unaryModule(mish) {}
 export class Softplus extends unaryModule(softplus) {}
+export class Softsign extends unaryModule(softsign) {}
 export class LogSigmoid extends unaryModule(logSigmoid) {}
 export class Hardtanh extends unaryModule(hardtanh) {}
 export class Sigmoid extends unaryModule(sigmoid) {}
