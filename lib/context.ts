@@ -36,7 +36,8 @@ const isPromise = (value: unknown): value is PromiseLike<unknown> =>
  * Runs fn with changes to the context, taken back when fn returns, throws or, if fn is an async function, settles;
  * then calls `leave` with fn's result (undefined after a throw).
  */
-export function within<T>(change: Partial<Context>, fn: () => T, leave?: (result: unknown) => void): T {
+export function within<T>(op: string, change: Partial<Context>, fn: () => T, leave?: (result: unknown) => void): T {
+  if (typeof fn !== 'function') throw new ArgumentError(`${op}: got ${typeof fn}. Expected a function.`);
   if (isAsync(fn)) {
     asyncContexts++;
     const settle = (result: unknown): void => {
@@ -62,7 +63,7 @@ export function within<T>(change: Partial<Context>, fn: () => T, leave?: (result
     if (isPromise(result)) {
       result.then(undefined, () => {});
       throw new ArgumentError(
-        'the function returned a promise but is not async: what it does after its first await would run outside. ' +
+        `${op}: the function returned a promise but is not async: what it does after its first await would run outside. ` +
           'Declare it async.',
       );
     }

@@ -1,5 +1,6 @@
-// Dtypes: names for users, codes for programs (the order of DType in native/kernels/table.h). Imports errors only.
+// Dtypes: names for users, codes for programs (the order of DType in native/kernels/table.h). Below everything but errors and shape.
 import { DTypeError } from './errors.ts';
+import { describe } from './shape.ts';
 
 export const DTYPES = ['float32', 'float64', 'int32', 'uint8', 'bool', 'bfloat16'] as const;
 export type DType = (typeof DTYPES)[number];
@@ -22,7 +23,7 @@ export const isFloat = (code: number): boolean => code <= F64 || code === BF16;
 /** The code of a dtype name. @throws DTypeError for anything else */
 export function dtypeCode(op: string, dtype: unknown): number {
   const code = DTYPES.indexOf(dtype as DType);
-  if (code < 0) throw new DTypeError(`${op}: unknown dtype ${String(dtype)}. Expected one of ${DTYPES.join(', ')}.`);
+  if (code < 0) throw new DTypeError(`${op}: unknown dtype ${describe(dtype)}. Expected one of ${DTYPES.join(', ')}.`);
   return code;
 }
 

@@ -112,7 +112,7 @@ export function checkDim(op: string, dim: unknown, ndim: number): number {
 export function checkDims(op: string, dims: unknown, ndim: number): number[] {
   if (dims === undefined || dims === null) return Array.from({ length: ndim }, (_, i) => i);
   const list = Array.isArray(dims) ? dims : [dims];
-  const out = list.map((d) => checkDim(op, d, ndim)).sort((x, y) => x - y);
+  const out = Array.from(list, (d) => checkDim(op, d, ndim)).sort((x, y) => x - y);
   for (let i = 1; i < out.length; i++) {
     if (out[i] === out[i - 1]) throw new ArgumentError(`${op}: dim ${out[i]} is named twice in [${list.join(',')}].`);
   }

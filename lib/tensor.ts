@@ -6,7 +6,19 @@ import { BYTES, DTYPES, type DType } from './dtype.ts';
 import { ArgumentError, AutogradError, DisposedError, DTypeError, ShapeError } from './errors.ts';
 import { adopt, disown, newStorage } from './program/engine.ts';
 import type { Storage, View } from './program/storage.ts';
-import { checkDim, describe, isRowMajor, numelOf, type Shape, sameShape, show, stridesOf } from './shape.ts';
+import {
+  checkDim,
+  checkShape,
+  describe,
+  isRowMajor,
+  MAX_DIMS,
+  MAX_ELEMENTS,
+  numelOf,
+  type Shape,
+  sameShape,
+  show,
+  stridesOf,
+} from './shape.ts';
 
 /** What few tensors have: kept apart so that the many stay small. */
 export interface Extra {
@@ -147,7 +159,8 @@ Object.defineProperty(Tensor.prototype, BRAND, { value: true });
 
 /** @throws ArgumentError for anything but a tensor of this copy of the library, DisposedError after dispose() */
 export function checkTensor(op: string, value: unknown, what = 'input'): asserts value is Tensor {
-  if (!(value instanceof Tensor)) {
+  // An object that merely inherits from tensors has no storage.
+  if (!(value instanceof Tensor) || value.storage === undefined) {
     const foreign = typeof value === 'object' && value !== null && BRAND in value;
     throw new ArgumentError(
       foreign
@@ -162,11 +175,19 @@ export function checkTensor(op: string, value: unknown, what = 'input'): asserts
 
 /** A tensor with storage of its own, row-major; its block is allocated by the first command that writes it. */
 export function fresh(shape: Shape, code: number, strides: Shape = stridesOf(shape), numel = numelOf(shape)): Tensor {
+  if (numel > MAX_ELEMENTS || shape.length > MAX_DIMS) refuseShape(shape);
   return new Tensor(newStorage(numel * BYTES[code]!), shape, strides, 0, numel, code, true, -1);
+}
+
+/** The shapes that users give are checked where they come in; this is for what ops make of them. */
+function refuseShape(shape: Shape): never {
+  checkShape('the result', shape);
+  throw new ShapeError(`the result: size overflows: ${show(shape)}.`);
 }
 
 /** Another handle on the same storage. */
 export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset: number): Tensor {
+  if (shape.length > MAX_DIMS) refuseShape(shape);
   base.storage.owners++;
   const numel = numelOf(shape);
   const dense = isRowMajor(shape, strides);
@@ -214,7 +235,7 @@ export function tensorsIn(tree: unknown): Set<Tensor> {
  */
 export function scope<T>(fn: () => T): T {
   const inner = new Scope(current().scope as Scope<Tensor> | null);
-  return within({ scope: inner }, fn, (result) => endScope(inner, tensorsIn(result)));
+  return within('scope', { scope: inner }, fn, (result) => endScope(inner, tensorsIn(result)));
 }
 
 function endScope({ made, kept, outer }: Scope<Tensor>, results: ReadonlySet<Tensor>): void {

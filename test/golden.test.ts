@@ -149,13 +149,13 @@ describe.each(PRECISIONS)('a training run in %s', (precision) => {
 describe('second derivatives', () => {
   // With f = Σ op(x @ W) (the logarithm of the square plus 1): df/dx, and the gradients of Σ (df/dx)² for W and x, where errors of mixed terms show.
   it.each(golden.secondDerivatives as unknown as (Record<string, Golden> & { op: string })[])('$op', (entry) => {
-    const [x, w] = [read(entry['x']!, 'float64').requiresGrad_(), read(entry['W']!, 'float64').requiresGrad_()];
+    const [x, w] = [read(entry.x!, 'float64').requiresGrad_(), read(entry.W!, 'float64').requiresGrad_()];
     const z = x.matmul(w);
     const f = (ops[entry.op]!(entry.op === 'log' ? z.square().add(1) : z) as Tensor).sum();
     const [dx] = grad(f, x, { createGraph: true });
-    expectGolden(dx!.detach(), entry['dx']!, 'float64', 'df/dx');
+    expectGolden(dx!.detach(), entry.dx!, 'float64', 'df/dx');
     const [dxOfSquares, dwOfSquares] = grad(dx!.square().sum(), [x, w]);
-    expectGolden(dxOfSquares!, entry['dx_of_dx2']!, 'float64', 'for x');
-    expectGolden(dwOfSquares!, entry['dW_of_dx2']!, 'float64', 'for W');
+    expectGolden(dxOfSquares!, entry.dx_of_dx2!, 'float64', 'for x');
+    expectGolden(dwOfSquares!, entry.dW_of_dx2!, 'float64', 'for W');
   });
 });

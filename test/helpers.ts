@@ -19,7 +19,9 @@ export function replace(args: Args, f: (x: Nd) => unknown): unknown[] {
   const visit = (value: unknown): unknown => {
     if (value instanceof Nd) return f(value);
     if (Array.isArray(value)) return value.map(visit);
-    return isPlain(value) ? Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, visit(entry)])) : value;
+    return isPlain(value)
+      ? Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, visit(entry)]))
+      : value;
   };
   return args.map(visit);
 }
@@ -47,7 +49,13 @@ export const rounded = (args: Args, dtype: DType): unknown[] => replace(args, (x
 
 /** Tensors in arguments, in order. */
 export function tensorsIn(args: Args): Tensor[] {
-  return args.flatMap((arg) => (arg instanceof Tensor && 'storage' in arg ? [arg] : Array.isArray(arg) || isPlain(arg) ? tensorsIn(Object.values(arg)) : []));
+  return args.flatMap((arg) =>
+    arg instanceof Tensor && 'storage' in arg
+      ? [arg]
+      : Array.isArray(arg) || isPlain(arg)
+        ? tensorsIn(Object.values(arg))
+        : [],
+  );
 }
 
 // ---- calls --------------------------------------------------------------------------------------------------------------
@@ -79,7 +87,9 @@ export function expectSameBits(got: string[], expected: string[], what: string):
   if (differing < 0) return;
   const [a, b] = [got[differing]!, expected[differing]!];
   const at = [...a].findIndex((char, i) => char !== b[i]);
-  expect.fail(`${what}: result ${differing}, ${a.slice(0, a.indexOf(' '))} and ${b.slice(0, b.indexOf(' '))}, differ at byte ${at - a.indexOf(' ') - 1}`);
+  expect.fail(
+    `${what}: result ${differing}, ${a.slice(0, a.indexOf(' '))} and ${b.slice(0, b.indexOf(' '))}, differ at byte ${at - a.indexOf(' ') - 1}`,
+  );
 }
 
 // ---- rounding -----------------------------------------------------------------------------------------------------------
@@ -106,7 +116,8 @@ function toBfloat16(value: number): number {
 export function roundTo(dtype: DType, value: number): number {
   if (dtype === 'float64') return value;
   if (dtype === 'float32') return Math.fround(value);
-  if (dtype === 'bfloat16') return Number.isFinite(Math.fround(value)) ? toBfloat16(Math.fround(value)) : Math.fround(value);
+  if (dtype === 'bfloat16')
+    return Number.isFinite(Math.fround(value)) ? toBfloat16(Math.fround(value)) : Math.fround(value);
   return dtype === 'int32' ? value | 0 : dtype === 'uint8' ? value & 255 : Number(value !== 0);
 }
 
@@ -132,7 +143,10 @@ export function allowances(row: Row, args: Args, results: readonly Nd[], dtype: 
     return each((value) => relative * Math.max(1, Math.abs(value)));
   }
   if (ndsIn(args).every(isWhole)) return each(() => 0);
-  const magnitudes = referenceOf(row, replace(args, (x) => (isFloatInput(x) ? map(x, Math.abs) : x)));
+  const magnitudes = referenceOf(
+    row,
+    replace(args, (x) => (isFloatInput(x) ? map(x, Math.abs) : x)),
+  );
   const scale = 4 * Math.sqrt(Math.max(1, tolerance.terms(...args))) * UNIT[kernel];
   return each((value, k, i) => scale * Math.abs(magnitudes[k]!.data[i]!) + narrow(value));
 }
@@ -164,7 +178,13 @@ export function expectClose(got: Tensor, expected: Nd, dtype: DType, allowed: re
 
 /** Arguments for a message: shapes instead of tensors. */
 export const showArgs = (args: Args): string =>
-  JSON.stringify(replace(args, (x) => `${x.kind}[${x.shape}]`), (_, v) => (typeof v === 'bigint' ? `${v}n` : v))?.replaceAll('"', '').slice(1, -1).slice(0, 120);
+  JSON.stringify(
+    replace(args, (x) => `${x.kind}[${x.shape}]`),
+    (_, v) => (typeof v === 'bigint' ? `${v}n` : v),
+  )
+    ?.replaceAll('"', '')
+    .slice(1, -1)
+    .slice(0, 120);
 export type { Shape };
 
 // ---- gradients ------------------------------------------------------------------------------------------------------------

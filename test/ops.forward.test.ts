@@ -2,8 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { scope } from '../lib/index.ts';
 import {
-  allowances,
   type Args,
+  allowances,
   bits,
   call,
   callMethod,
@@ -19,8 +19,8 @@ import {
   toNd,
   toTensors,
 } from './helpers.ts';
-import { opSamples } from './op-samples.ts';
 import { ALL, type DType, type Row } from './op-samples/row.ts';
+import { opSamples } from './op-samples.ts';
 import { Nd } from './reference.ts';
 
 /** The dtypes to run; one for an op without a float input. */
@@ -43,7 +43,9 @@ function checkResult(name: string, row: Row, args: Args, dtype: DType): void {
     results.forEach((result, k) => {
       const expected = references[k]!;
       const type = dtypeOf(expected, resultDtype);
-      const allowed = MANTISSAS.includes(type) ? allowances(row, seen, references, type)[k]! : expected.data.map(() => 0);
+      const allowed = MANTISSAS.includes(type)
+        ? allowances(row, seen, references, type)[k]!
+        : expected.data.map(() => 0);
       expectClose(result, expected, type, [...allowed], `${what}, result ${k}`);
     });
   }

@@ -3,9 +3,20 @@
 // what rows state of kinks.
 import { describe, expect, it } from 'vitest';
 import { scope, Tensor, tensor } from '../lib/index.ts';
-import { type Args, call, gradients, isVariable, ndsIn, replace, showArgs, smallSamples, toNd, toTensor } from './helpers.ts';
-import { opSamples } from './op-samples.ts';
+import {
+  type Args,
+  call,
+  gradients,
+  isVariable,
+  ndsIn,
+  replace,
+  showArgs,
+  smallSamples,
+  toNd,
+  toTensor,
+} from './helpers.ts';
 import { type Row, samplesOf } from './op-samples/row.ts';
+import { opSamples } from './op-samples.ts';
 import { mulberry32 } from './random.ts';
 import { map, Nd } from './reference.ts';
 
@@ -27,7 +38,10 @@ const total = (values: readonly number[]): number => values.reduce((a, b) => a +
 function asFunction(name: string, args: Args): Fn {
   return (inputs) => {
     let next = 0;
-    return call(name, replace(args, (x) => (isVariable(x) ? inputs[next++] : toTensor(x, 'float64'))));
+    return call(
+      name,
+      replace(args, (x) => (isVariable(x) ? inputs[next++] : toTensor(x, 'float64'))),
+    );
   };
 }
 
@@ -47,13 +61,26 @@ function compare(f: Fn, point: readonly Nd[]): Outcome[] {
   const weights = results.map((y) => direction(toNd(y)));
   const pulled = gradients(results, leaves, (_, k) => toTensor(weights[k]!, 'float64'));
   const value = (i: number, step: Nd): number[] => {
-    const moved = point.map((x, k) => (k === i ? new Nd(x.shape, x.data.map((v, j) => v + step.data[j]!)) : x));
+    const moved = point.map((x, k) =>
+      k === i
+        ? new Nd(
+            x.shape,
+            x.data.map((v, j) => v + step.data[j]!),
+          )
+        : x,
+    );
     return scope(() => differentiable(f(moved.map(leafOf))).map((y, k) => dot(toNd(y), weights[k]!)));
   };
   return point.map((x, i) => {
     const v = direction(x);
-    const ahead = value(i, map(v, (s) => s * EPS));
-    const behind = value(i, map(v, (s) => -s * EPS));
+    const ahead = value(
+      i,
+      map(v, (s) => s * EPS),
+    );
+    const behind = value(
+      i,
+      map(v, (s) => -s * EPS),
+    );
     const g = pulled[i] ?? null;
     return {
       analytic: g === null ? 0 : dot(toNd(g), v),
@@ -126,7 +153,16 @@ function checkFused(name: string, args: Args, what: string): void {
         if (isVariable(x)) leaves.push(t.requiresGrad_());
         return t;
       });
-      const pulled = gradients(call(name, tensors), leaves, (y) => tensor(toNd(y).data.map((_, i) => 1 + (i % 7) / 8), { shape: y.shape, dtype: y.dtype }), createGraph);
+      const pulled = gradients(
+        call(name, tensors),
+        leaves,
+        (y) =>
+          tensor(
+            toNd(y).data.map((_, i) => 1 + (i % 7) / 8),
+            { shape: y.shape, dtype: y.dtype },
+          ),
+        createGraph,
+      );
       return pulled.map((g) => g && toNd(g));
     };
     const [fused, recorded] = [run(false), run(true)];
@@ -144,65 +180,89 @@ function checkFused(name: string, args: Args, what: string): void {
   }
 }
 
-describe.each(Object.entries(opSamples).filter(([name, row]) => samplesOf(name, row.samples).some(hasVariables)))('%s', (name, row) => {
-  const each = (check: (args: Args, what: string) => void): void => {
-    const all = points(name, row);
-    for (const args of all) scope(() => check(args, `${name}(${showArgs(args)})`));
-    if (row.gradient !== 'none' && row.gradients === undefined) expect(all, 'samples to differentiate').not.toHaveLength(0);
-  };
+describe.each(Object.entries(opSamples).filter(([name, row]) => samplesOf(name, row.samples).some(hasVariables)))(
+  '%s',
+  (name, row) => {
+    const each = (check: (args: Args, what: string) => void): void => {
+      const all = points(name, row);
+      for (const args of all) scope(() => check(args, `${name}(${showArgs(args)})`));
+      if (row.gradient !== 'none' && row.gradients === undefined)
+        expect(all, 'samples to differentiate').not.toHaveLength(0);
+    };
 
-  if (row.gradient === 'none') {
-    it('never requires grad', () => {
-      for (const args of smallSamples(name, row).filter(hasVariables)) {
-        const results = call(name, replace(args, (x) => (isVariable(x) ? leafOf(x) : toTensor(x, 'float64'))));
-        expect(results.map((y) => y.requiresGrad)).toEqual(results.map(() => false));
-      }
-    });
-    return;
-  }
-
-  it('has the gradient that differences show', () => {
-    const coverage = new Coverage();
-    each((args, what) => {
-      const outcomes = compare(asFunction(name, args), ndsIn(args).filter(isVariable));
-      outcomes.forEach((outcome, i) => void expectEqual(outcome, `${what}, input ${i}`));
-      if (row.gradient === 'zero') expect(outcomes.every(({ analytic, numeric }) => analytic === 0 && numeric === 0), what).toBe(true);
-      else coverage.note(outcomes);
-    });
-    expect(coverage.inputsThatShowNothing, 'inputs with a gradient of zero at all samples').toEqual([]);
-  });
-
-  it('has empty gradients for empty inputs', () => {
-    for (const args of smallSamples(name, row).filter(isEmpty)) {
-      const leaves = ndsIn(args).filter(isVariable).map(leafOf);
-      const pulled = gradients(differentiable(asFunction(name, args)(leaves)), leaves, (y) => toTensor(toNd(y), 'float64'));
-      pulled.forEach((g, i) => void expect(g?.shape ?? leaves[i]!.shape, `${name}(${showArgs(args)})`).toEqual(leaves[i]!.shape));
+    if (row.gradient === 'none') {
+      it('never requires grad', () => {
+        for (const args of smallSamples(name, row).filter(hasVariables)) {
+          const results = call(
+            name,
+            replace(args, (x) => (isVariable(x) ? leafOf(x) : toTensor(x, 'float64'))),
+          );
+          expect(results.map((y) => y.requiresGrad)).toEqual(results.map(() => false));
+        }
+      });
+      return;
     }
-  });
 
-  if (row.gradient !== 'zero') {
-    it('has second derivatives', () => {
+    it('has the gradient that differences show', () => {
       const coverage = new Coverage();
-      each((args, what) => coverage.note(checkSecond(name, args, what)));
-      expect(coverage.inputsThatShowNothing, 'results whose gradient does not matter').toEqual([]);
+      each((args, what) => {
+        const outcomes = compare(asFunction(name, args), ndsIn(args).filter(isVariable));
+        outcomes.forEach((outcome, i) => void expectEqual(outcome, `${what}, input ${i}`));
+        if (row.gradient === 'zero')
+          expect(
+            outcomes.every(({ analytic, numeric }) => analytic === 0 && numeric === 0),
+            what,
+          ).toBe(true);
+        else coverage.note(outcomes);
+      });
+      expect(coverage.inputsThatShowNothing, 'inputs with a gradient of zero at all samples').toEqual([]);
     });
-  }
-  it('has one gradient, recorded or not', () => each((args, what) => checkFused(name, args, what)));
 
-  const stated = row.gradients === undefined ? [] : samplesOf(name, row.gradients);
-  it.runIf(stated.length > 0)('has the gradients that its row states', () => {
-    for (const [args, expected] of stated) {
-      for (const createGraph of [false, true]) {
+    it('has empty gradients for empty inputs', () => {
+      for (const args of smallSamples(name, row).filter(isEmpty)) {
         const leaves = ndsIn(args).filter(isVariable).map(leafOf);
-        const results = differentiable(asFunction(name, args)(leaves));
-        const [g] = gradients(results, leaves, (y) => toTensor(map(toNd(y), () => 1), y.dtype as 'float64'), createGraph);
-        expect(g, `${name}(${showArgs(args)})`).toBeInstanceOf(Tensor);
-        const what = `${name} at [${ndsIn(args)[0]!.data}]${createGraph ? ', recorded' : ''}`;
-        toNd(g!).data.forEach((value, i) => {
-          const close = Object.is(value + 0, expected.data[i]! + 0) || Math.abs(value - expected.data[i]!) < 1e-12;
-          expect(close, `${what}: gradient ${value}, expected ${expected.data[i]}`).toBe(true);
-        });
+        const pulled = gradients(differentiable(asFunction(name, args)(leaves)), leaves, (y) =>
+          toTensor(toNd(y), 'float64'),
+        );
+        pulled.forEach(
+          (g, i) => void expect(g?.shape ?? leaves[i]!.shape, `${name}(${showArgs(args)})`).toEqual(leaves[i]!.shape),
+        );
       }
+    });
+
+    if (row.gradient !== 'zero') {
+      it('has second derivatives', () => {
+        const coverage = new Coverage();
+        each((args, what) => coverage.note(checkSecond(name, args, what)));
+        expect(coverage.inputsThatShowNothing, 'results whose gradient does not matter').toEqual([]);
+      });
     }
-  });
-});
+    it('has one gradient, recorded or not', () => each((args, what) => checkFused(name, args, what)));
+
+    const stated = row.gradients === undefined ? [] : samplesOf(name, row.gradients);
+    it.runIf(stated.length > 0)('has the gradients that its row states', () => {
+      for (const [args, expected] of stated) {
+        for (const createGraph of [false, true]) {
+          const leaves = ndsIn(args).filter(isVariable).map(leafOf);
+          const results = differentiable(asFunction(name, args)(leaves));
+          const [g] = gradients(
+            results,
+            leaves,
+            (y) =>
+              toTensor(
+                map(toNd(y), () => 1),
+                y.dtype as 'float64',
+              ),
+            createGraph,
+          );
+          expect(g, `${name}(${showArgs(args)})`).toBeInstanceOf(Tensor);
+          const what = `${name} at [${ndsIn(args)[0]!.data}]${createGraph ? ', recorded' : ''}`;
+          toNd(g!).data.forEach((value, i) => {
+            const close = Object.is(value + 0, expected.data[i]! + 0) || Math.abs(value - expected.data[i]!) < 1e-12;
+            expect(close, `${what}: gradient ${value}, expected ${expected.data[i]}`).toBe(true);
+          });
+        }
+      }
+    });
+  },
+);

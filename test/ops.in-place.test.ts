@@ -22,8 +22,8 @@ import {
   toTensor,
   toTensors,
 } from './helpers.ts';
-import { inPlaceRow, twinOf } from './op-samples.ts';
 import { ALL, type DType, type Row } from './op-samples/row.ts';
+import { inPlaceRow, twinOf } from './op-samples.ts';
 import { broadcast, map, Nd } from './reference.ts';
 
 type InPlace = (x: Tensor, ...rest: unknown[]) => Tensor;
@@ -38,7 +38,13 @@ function fits(args: Args): args is [Nd, ...unknown[]] {
 function expectedBits(name: string, row: Row, args: Args, dtype: DType): string[] | null {
   const twin = twinOf(name);
   if (twin !== undefined) return bits(call(twin, toTensors(args, dtype)));
-  return row.reference === null ? null : bits(referenceOf(row, toNdArgs(args, dtype)).map((y) => tensor(y.data, { shape: y.shape, dtype: dtypeOf(y, dtype) })));
+  return row.reference === null
+    ? null
+    : bits(
+        referenceOf(row, toNdArgs(args, dtype)).map((y) =>
+          tensor(y.data, { shape: y.shape, dtype: dtypeOf(y, dtype) }),
+        ),
+      );
 }
 const toNdArgs = (args: Args, dtype: DType): unknown[] => replace(args, (x) => toNd(toTensor(x, dtype), x));
 
@@ -82,7 +88,10 @@ describe.each(Object.entries(inPlace as unknown as Record<string, InPlace>))('%s
         const what = `${name}(${showArgs(args)})`;
         const expected = expectedBits(name, row, args, 'float32');
         if (expected !== null) expectSameBits(bits([view]), expected, what);
-        expect([...slice(base, -1, 0, 2 * n + 1, 2).toTypedArray()].every((v) => v === 77), `${what} wrote beside the view`).toBe(true);
+        expect(
+          [...slice(base, -1, 0, 2 * n + 1, 2).toTypedArray()].every((v) => v === 77),
+          `${what} wrote beside the view`,
+        ).toBe(true);
       });
     }
   });
@@ -109,7 +118,8 @@ describe.each(Object.entries(inPlace as unknown as Record<string, InPlace>))('%s
     const expanded = tensor([1, 2]).expand([...(args[0] as Nd).shape, 2]);
     const restFits = rest.map((y) => (typeof y === 'object' && y !== null && 'numel' in y ? (y as Tensor).sum() : y));
     const scalars = name === 'maskedFill_' ? [tensor(true), ...rest.slice(1)] : restFits;
-    if ((args[0] as Nd).shape.every((size) => size > 1)) expect(() => op(expanded, ...scalars)).toThrow(/expanded view/);
+    if ((args[0] as Nd).shape.every((size) => size > 1))
+      expect(() => op(expanded, ...scalars)).toThrow(/expanded view/);
     expect([...tensor([1, 2]).toTypedArray()]).toEqual([1, 2]);
   });
 
@@ -125,7 +135,15 @@ describe.each(Object.entries(inPlace as unknown as Record<string, InPlace>))('%s
             return t;
           }) as [Tensor, ...unknown[]];
           const result = f(x, ...rest);
-          return { result, pulled: gradients([result], leaves, (y) => toTensor(map(toNd(y), () => 1.5), 'float64')) };
+          return {
+            result,
+            pulled: gradients([result], leaves, (y) =>
+              toTensor(
+                map(toNd(y), () => 1.5),
+                'float64',
+              ),
+            ),
+          };
         };
         const inPlaceRun = run((x, ...rest) => op(x.clone(), ...rest));
         const twin = twinOf(name);

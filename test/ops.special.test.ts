@@ -3,8 +3,8 @@
 import { describe, expect, it } from 'vitest';
 import { scope, tensor } from '../lib/index.ts';
 import { call, mismatch, roundTo, samples, toNd, ulpOf } from './helpers.ts';
-import { opSamples } from './op-samples.ts';
 import { type DType, EXACT, type Row } from './op-samples/row.ts';
+import { opSamples } from './op-samples.ts';
 import { type Nd, vector } from './reference.ts';
 
 const { NaN: NAN, POSITIVE_INFINITY: HIGH } = Number;
@@ -18,7 +18,9 @@ const LENGTH = 17;
 function specialValues({ special }: Row, dtype: Wide): number[] {
   const { tiny, normal, largest } = LIMITS[dtype];
   const both = [0, 1, HIGH, tiny, normal - tiny, normal, largest].flatMap((v) => [v, -v]);
-  const near = special!.values.flatMap((v) => (Number.isFinite(v) && v !== 0 ? [v, v + ulpOf(v, dtype), v - ulpOf(v, dtype)] : [v]));
+  const near = special!.values.flatMap((v) =>
+    Number.isFinite(v) && v !== 0 ? [v, v + ulpOf(v, dtype), v - ulpOf(v, dtype)] : [v],
+  );
   return [...new Set([NAN, ...both, ...near.map((v) => roundTo(dtype, v))])];
 }
 
@@ -36,7 +38,14 @@ const allowed = (row: Row, expected: number, dtype: Wide): number => {
   return Number.isFinite(expected) ? bound * ulpOf(expected, dtype) : 0;
 };
 
-function check(name: string, row: Row, inputs: readonly number[], rest: readonly unknown[], first: boolean, dtype: Wide): void {
+function check(
+  name: string,
+  row: Row,
+  inputs: readonly number[],
+  rest: readonly unknown[],
+  first: boolean,
+  dtype: Wide,
+): void {
   const expected = expectedOf(row, inputs, rest, first);
   const neutral = 0.5;
   const type: DType = row.result?.(dtype, ...inputs) ?? dtype;
@@ -66,7 +75,9 @@ describe.each(elementwise)('%s', (name, row) => {
         for (const value of values) check(name, row, [value], rest, k === 0, dtype);
       });
     } else {
-      const few = values.filter((v) => v !== v || [0, 1, HIGH, LIMITS[dtype].tiny, LIMITS[dtype].largest].includes(Math.abs(v)));
+      const few = values.filter(
+        (v) => v !== v || [0, 1, HIGH, LIMITS[dtype].tiny, LIMITS[dtype].largest].includes(Math.abs(v)),
+      );
       for (const a of few) for (const b of few) check(name, row, [a, b], [], true, dtype);
       for (const entry of row.special!.expected) check(name, row, entry.slice(0, -1), [], true, dtype);
     }

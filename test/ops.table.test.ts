@@ -4,8 +4,8 @@ import { Tensor } from '../lib/index.ts';
 import * as inPlace from '../lib/ops/in-place.ts';
 import * as ops from '../lib/ops/index.ts';
 import { ndsIn, samples } from './helpers.ts';
-import { inPlaceOnlyNames, inPlaceRow, opSamples } from './op-samples.ts';
 import { ALL } from './op-samples/row.ts';
+import { inPlaceOnlyNames, inPlaceRow, opSamples } from './op-samples.ts';
 import { Nd } from './reference.ts';
 
 describe('the table of op samples', () => {
@@ -24,8 +24,15 @@ describe('the table of op samples', () => {
     for (const [name, row] of Object.entries(opSamples)) {
       const inputs = samples(name, row).flatMap(ndsIn);
       expect(samples(name, row), name).not.toHaveLength(0);
-      expect((row.dtypes ?? ALL).every((dtype) => ALL.includes(dtype)), name).toBe(true);
-      if (inputs.length > 0) expect(inputs.some((x) => x.data.length === 0), `${name}: no empty input`).toBe(true);
+      expect(
+        (row.dtypes ?? ALL).every((dtype) => ALL.includes(dtype)),
+        name,
+      ).toBe(true);
+      if (inputs.length > 0)
+        expect(
+          inputs.some((x) => x.data.length === 0),
+          `${name}: no empty input`,
+        ).toBe(true);
     }
   });
 

@@ -53,7 +53,12 @@ export const replaced = (shape: Shape, dim: number, ...by: number[]): number[] =
 
 // ---- elementwise --------------------------------------------------------------------------------------------------------
 export const map = (x: Nd, f: (value: number) => number, kind: Kind = x.kind): Nd =>
-  new Nd(x.shape, x.data.map((value) => f(value)), kind, x.constant);
+  new Nd(
+    x.shape,
+    x.data.map((value) => f(value)),
+    kind,
+    x.constant,
+  );
 
 export function broadcast(...shapes: Shape[]): number[] {
   const length = Math.max(...shapes.map((shape) => shape.length));

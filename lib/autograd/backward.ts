@@ -1,14 +1,15 @@
 // The backward pass: walks recorded nodes from outputs to inputs, newest first, each once. The traversal knows no op:
 // it checks every gradient's shape and dtype, sums those of broadcast inputs, adds up what arrives over several paths.
+import { checkOptions } from '../arguments.ts';
 import { current, Scope, within } from '../context.ts';
 import { DTYPES } from '../dtype.ts';
-import { AutogradError, DTypeError, ShapeError } from '../errors.ts';
+import { ArgumentError, AutogradError, DTypeError, ShapeError } from '../errors.ts';
 import { castLike, clone } from '../ops/cast.ts';
 import { add } from '../ops/elementwise.ts';
 import { sum } from '../ops/reduce.ts';
 import { expand, reshape } from '../ops/views.ts';
 import { adopt } from '../program/engine.ts';
-import { type Shape, sameShape, show } from '../shape.ts';
+import { describe, type Shape, sameShape, show } from '../shape.ts';
 import { alias, checkTensor, type GradHook, keep, type Tensor, track } from '../tensor.ts';
 import { edgeOf, isAccumulator, type Node, noGrad } from './tape.ts';
 
@@ -18,6 +19,8 @@ export interface BackwardOptions {
   /** Record the backward pass itself, so that gradients have gradients. */
   createGraph?: boolean;
 }
+
+const OPTIONS: BackwardOptions = { retainGraph: false, createGraph: false };
 
 let visits = 0;
 
@@ -280,7 +283,7 @@ function seed(op: string, root: Tensor, gradient: Tensor | null | undefined, opt
         'nothing that requires grad. Call requiresGrad_() on what to differentiate, before computing with it.',
     );
   }
-  if (gradient) {
+  if (gradient !== undefined && gradient !== null) {
     checkTensor(op, gradient, 'gradient');
     if (!sameShape(gradient.shape, root.shape)) {
       throw new ShapeError(`${op}: a gradient of shape ${show(gradient.shape)} for an output of ${show(root.shape)}.`);
@@ -310,7 +313,7 @@ function walk(
 ): void {
   const roots = outputs.map((t) => edgeOf(t)!);
   const record = options.createGraph ?? false;
-  within({ grad: record }, () => new Walk(options, captures).run(roots, gradients));
+  within('backward', { grad: record }, () => new Walk(options, captures).run(roots, gradients));
 }
 
 /**
@@ -324,6 +327,10 @@ export function backward(
   gradient?: Tensor | null,
   options: BackwardOptions & { inputs?: Tensor[] } = {},
 ): void {
+  checkOptions('backward', options, { ...OPTIONS, inputs: [] });
+  if (options.inputs !== undefined && !Array.isArray(options.inputs)) {
+    throw new ArgumentError(`backward: inputs is ${describe(options.inputs)}. Expected an array of tensors.`);
+  }
   const start = seed('backward', x, gradient, options);
   if (options.inputs === undefined) {
     walk([x], [start], options, null);
@@ -367,6 +374,7 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   options: GradOptions = {},
 ): (Tensor | null)[] {
+  checkOptions('grad', options, { ...OPTIONS, gradOutputs: null, allowUnused: false });
   const from = list(outputs);
   const to = list(inputs);
   const given = options.gradOutputs === undefined ? [] : list(options.gradOutputs as Tensor);

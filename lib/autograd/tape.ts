@@ -179,9 +179,9 @@ export function record(
 }
 
 /** Runs fn without recording; may be nested, and follows the awaits of an async fn. */
-export const noGrad = <T>(fn: () => T): T => within({ grad: false }, fn);
+export const noGrad = <T>(fn: () => T): T => within('noGrad', { grad: false }, fn);
 /** Runs fn with recording, inside `noGrad`. */
-export const enableGrad = <T>(fn: () => T): T => within({ grad: true }, fn);
+export const enableGrad = <T>(fn: () => T): T => within('enableGrad', { grad: true }, fn);
 /** As `noGrad`: the way to say that nothing made inside will ever be differentiated. */
-export const inferenceMode = noGrad;
+export const inferenceMode = <T>(fn: () => T): T => within('inferenceMode', { grad: false }, fn);
 export const isGradEnabled = (): boolean => current().grad;

@@ -1,11 +1,12 @@
 // Comparisons of whole tensors: they read values, and answer true or false.
 import { checkOptions } from '../arguments.ts';
 import { noGrad } from '../autograd/tape.ts';
-import { isFloat } from '../dtype.ts';
-import { sameShape } from '../shape.ts';
+import { F64, isFloat } from '../dtype.ts';
+import { broadcastShapes, sameShape } from '../shape.ts';
 import { checkTensor, scope, type Tensor } from '../tensor.ts';
+import { cast } from './cast.ts';
 import { checkNumber } from './define.ts';
-import { abs, add, eq, le, maximum, mul, ne, sub } from './elementwise.ts';
+import { abs, add, eq, le, lt, maximum, mul, ne, sub } from './elementwise.ts';
 import { checkSameDtype } from './op.ts';
 import { item } from './read.ts';
 import { all } from './reduce.ts';
@@ -36,11 +37,16 @@ export function allClose(a: Tensor, b: Tensor, options: CloseOptions = {}): bool
   const { rtol = 1e-5, atol = 1e-8, equalNan = false } = options;
   checkNumber('allClose', 'rtol', rtol);
   checkNumber('allClose', 'atol', atol);
+  broadcastShapes('allClose', a.shape, b.shape);
   return noGrad(() =>
     scope(() => {
-      if (!isFloat(a.code)) return item(all(eq(a, b))) === 1;
-      let close = maximum(eq(a, b), le(abs(sub(a, b)), add(mul(abs(b), rtol), atol)));
-      if (equalNan) close = maximum(close, mul(ne(a, a), ne(b, b)));
+      // Whole numbers are exact in float64.
+      const [x, y] = isFloat(a.code) ? [a, b] : [cast(a, F64), cast(b, F64)];
+      const error = abs(sub(x, y));
+      // Infinities are close only to their equals, however large the error allowed.
+      const near = mul(lt(error, Number.POSITIVE_INFINITY), le(error, add(mul(abs(y), rtol), atol)));
+      let close = maximum(eq(x, y), near);
+      if (equalNan) close = maximum(close, mul(ne(x, x), ne(y, y)));
       return item(all(close)) === 1;
     }),
   );

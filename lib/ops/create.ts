@@ -200,11 +200,13 @@ export function fullLike(x: Tensor, v: number, options: CreateOptions = {}): Ten
   return filled('fullLike', x.shape, checkNumber('fullLike', 'the value', v), options, x.dtype);
 }
 
+const isOptions = (value: unknown): value is CreateOptions => typeof value === 'object' && value !== null;
+
 /** The n × m identity (m defaults to n). */
 export function eye(n: number, m?: number | CreateOptions, options: CreateOptions = {}): Tensor {
-  const rest = typeof m === 'object' ? m : options;
+  const rest = isOptions(m) ? m : options;
   checkOptions('eye', rest, KNOWN);
-  const columns = m === undefined || typeof m === 'object' ? n : m;
+  const columns = m === undefined || isOptions(m) ? n : m;
   const out = filled('eye', [checkInteger('eye', 'n', n, 0), checkInteger('eye', 'm', columns, 0)], 0, {
     dtype: rest.dtype,
   });
@@ -235,8 +237,8 @@ export function arange(
   step?: number | CreateOptions,
   options: CreateOptions = {},
 ): Tensor {
-  const rest = [end, step].find((value) => typeof value === 'object') ?? options;
-  const given = (value: unknown): boolean => value !== undefined && typeof value !== 'object';
+  const rest = [end, step].find(isOptions) ?? options;
+  const given = (value: unknown): boolean => value !== undefined && !isOptions(value);
   const first = given(end) ? checkNumber('arange', 'start', start) : 0;
   const last = checkNumber('arange', 'end', given(end) ? end : start);
   const by = given(step) ? checkNumber('arange', 'step', step) : 1;
@@ -251,6 +253,7 @@ export function arange(
 
 /** n values from start to end, both included, evenly spaced. */
 export function linspace(start: number, end: number, n: number, options: CreateOptions = {}): Tensor {
+  checkOptions('linspace', options, KNOWN);
   const count = checkInteger('linspace', 'n', n, 0);
   checkNumber('linspace', 'start', start);
   checkNumber('linspace', 'end', end);

@@ -62,17 +62,21 @@ export function unaryWith(multiply: (a: Tensor, b: Input2) => Tensor): {
   unary: (name: string, spec: UnarySpec, kernel?: string) => UnaryOp;
   parametric: (name: string, spec: UnarySpec, kernel?: string) => ParametricOp;
 } {
-  const make = (name: string, spec: UnarySpec, kernel = name): UnaryOp & ParametricOp =>
-    unary(multiply, name, spec, kernel);
-  return { unary: make, parametric: make };
+  const parametric = (name: string, spec: UnarySpec, kernel = name): ParametricOp => make(multiply, name, spec, kernel);
+  return {
+    // Of one argument only, so that list.map(relu) is what it seems.
+    unary: (name, spec, kernel) => {
+      const run = parametric(name, spec, kernel);
+      return withInPlace(
+        (x: Tensor) => run(x, 0),
+        (x: Tensor) => run.inPlace(x, 0),
+      );
+    },
+    parametric,
+  };
 }
 
-function unary(
-  multiply: (a: Tensor, b: Input2) => Tensor,
-  name: string,
-  spec: UnarySpec,
-  kernel: string,
-): UnaryOp & ParametricOp {
+function make(multiply: (a: Tensor, b: Input2) => Tensor, name: string, spec: UnarySpec, kernel: string): ParametricOp {
   const op = opcode(kernel, spec.saves);
   const pullback = opcode(`${kernel}Vjp`);
   const rule: Rule<readonly [number, number]> = {
@@ -90,7 +94,7 @@ function unary(
   };
   const savedOf = (x: Tensor, y: Tensor): Tensor[] => (spec.saves === 'none' ? [] : [spec.saves === 'x' ? x : y]);
 
-  const run = (x: Tensor, p0 = 0, p1 = 0): Tensor => {
+  const run = (x: Tensor, p0: number, p1 = 0): Tensor => {
     checkTensor(name, x);
     checkKernel(name, op, x);
     const out = freshLike(x);
@@ -99,9 +103,9 @@ function unary(
     if (current().grad && needsGrad(x)) record(out, rule, [x], savedOf(x, out), [p0, p1]);
     return out;
   };
-  const inPlace = (x: Tensor, p0 = 0, p1 = 0): Tensor => {
+  const inPlace = (x: Tensor, p0: number, p1 = 0): Tensor => {
     beforeInPlace(`${name}_`, x, [], x.shape);
-    checkKernel(name, op, x);
+    checkKernel(`${name}_`, op, x);
     const before = spec.saves === 'x' && recording([x]) ? preserve(x) : x;
     map(op, x, x, undefined, undefined, p0, p1);
     return finishInPlace(x, rule, [x], () => savedOf(before, x), [p0, p1] as const);

@@ -33,13 +33,18 @@ export const minimum = binary('minimum', {
 });
 
 const power = binary('pow', {
-  reads: ['ab', 'ay'],
+  reads: ['ab', 'aby'],
   vjp: [
     (g, a, b) => where(eq(b, 0), 0, mul(g, mul(b, power(a, sub(b, 1))))),
-    // d/db a^b = a^b log a, which is 0 where a is 0 (log would make it NaN).
-    (g, a, _, y) => mul(g, where(eq(a, 0), 0, mul(y, typeof a === 'number' ? Math.log(a) : log(a)))),
+    (g, a, b, y) => mul(g, logTimes(a, b, y)),
   ],
 });
+/** d/db a^b = a^b log a, which is 0 where a is 0 and b is not negative: there the logarithm would make it NaN. */
+function logTimes(a: Input2, b: Input2, y: Tensor): Tensor {
+  if (typeof a === 'number')
+    return a === 0 ? where(ge(b, 0), 0, mul(y, Number.NEGATIVE_INFINITY)) : mul(y, Math.log(a));
+  return where(mul(eq(a, 0), ge(b, 0)), 0, mul(y, log(a)));
+}
 /** a^b elementwise; either may be a number. */
 export const pow = withInPlace(
   (a: Input2, b: Input2): Tensor => (typeof b === 'number' && typeof a !== 'number' ? powNumber(a, b) : power(a, b)),

@@ -52,15 +52,16 @@ export function copy_(x: Tensor, src: Tensor): Tensor {
 }
 
 /** Writes v into every element of x. */
-export function fill_(x: Tensor, v: number): Tensor {
-  checkTensor('fill_', x);
-  checkNumber('fill_', 'the value', v);
-  beforeInPlace('fill_', x, [], x.shape);
+export const fill_ = (x: Tensor, v: number): Tensor => fill('fill_', x, v);
+export const zero_ = (x: Tensor): Tensor => fill('zero_', x, 0);
+
+function fill(op: string, x: Tensor, v: number): Tensor {
+  checkTensor(op, x);
+  checkNumber(op, 'the value', v);
+  beforeInPlace(op, x, [], x.shape);
   commands.copy(x, v);
   return finishInPlace(x, fillRule, [x], () => [], null);
 }
-export const zero_ = (x: Tensor): Tensor => fill_(x, 0);
-
 /**
  * Makes a leaf require gradients, or not. torch.Tensor.requires_grad_
  * @throws AutogradError for a tensor that ops computed, or of a dtype without gradients

@@ -95,7 +95,7 @@ export function flip(x: Tensor, dims: number | Shape): Tensor {
   checkTensor('flip', x);
   const turned = checkDims('flip', dims, x.ndim);
   const strides = x.strides.map((stride, d) => (turned.includes(d) ? -stride : stride));
-  const offset = turned.reduce((at, d) => at + Math.max(x.shape[d]! - 1, 0) * x.strides[d]!, x.offset);
+  const offset = turned.reduce((at, d) => at + (x.numel > 0 ? (x.shape[d]! - 1) * x.strides[d]! : 0), x.offset);
   const out = fresh(x.shape, x.code);
   const { storage, shape, numel, code } = x;
   commands.copy(out, { storage, shape, numel, code, strides, offset, isContiguous: false });
@@ -106,8 +106,8 @@ export function flip(x: Tensor, dims: number | Shape): Tensor {
 export function roll(x: Tensor, shift: number | Shape, dim?: number | Shape): Tensor {
   checkTensor('roll', x);
   if (dim === undefined) return reshape(roll(flatten(x), shift, 0), x.shape);
-  const shifts = typeof shift === 'number' ? [shift] : shift;
-  const dims = typeof dim === 'number' ? [dim] : dim;
+  const shifts = Array.isArray(shift) ? shift : [shift];
+  const dims = Array.isArray(dim) ? dim : [dim];
   if (shifts.length !== dims.length) throw new ArgumentError(`roll: ${shifts.length} shifts for ${dims.length} dims.`);
   return dims.reduce((t: Tensor, given, i) => {
     const d = checkDim('roll', given, x.ndim);
@@ -134,8 +134,10 @@ export function pad(x: Tensor, pairs: Shape, value = 0): Tensor {
       `pad: ${describe(pairs)} for ${x.ndim} dimensions. Expected up to ${x.ndim} pairs (before, after).`,
     );
   }
-  const amount = (d: number, side: number): number =>
-    checkInteger('pad', 'an amount', pairs[2 * (x.ndim - 1 - d) + side] ?? 0);
+  const amount = (d: number, side: number): number => {
+    const i = 2 * (x.ndim - 1 - d) + side;
+    return i < pairs.length ? checkInteger('pad', 'an amount', pairs[i]) : 0;
+  };
   const before = x.shape.map((_, d) => amount(d, 0));
   const after = x.shape.map((_, d) => amount(d, 1));
   const inner = x.shape.reduce((t: Tensor, size, d) => {

@@ -5,7 +5,7 @@ import type { Generator } from '../random.ts';
 import { checkShape, describe, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
 import { add, mul, rsqrt, square, sub } from './elementwise.ts';
-import { checkFloat } from './op.ts';
+import { checkFloat, checkSameDtype } from './op.ts';
 import { bernoulli } from './random.ts';
 import { mean } from './reduce.ts';
 
@@ -19,7 +19,10 @@ function trailing(op: string, x: Tensor, shape: Shape, weight?: Tensor | null, b
     throw new ShapeError(`${op}: ${show(x.shape)} does not end in the normalised shape ${show(sizes)}.`);
   }
   for (const t of [weight, bias]) {
-    if (t && !sameShape(t.shape, sizes)) {
+    if (t === undefined || t === null) continue;
+    checkTensor(op, t, 'weight or bias');
+    checkSameDtype(op, x, t);
+    if (!sameShape(t.shape, sizes)) {
       throw new ShapeError(
         `${op}: a weight or bias of shape ${show(t.shape)}. Expected the normalised shape ${show(sizes)}.`,
       );

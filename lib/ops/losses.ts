@@ -1,5 +1,5 @@
 // Losses, composed of differentiable ops. Input and target never broadcast against each other.
-import { checkOptions } from '../arguments.ts';
+import { checkOptions, checkRange } from '../arguments.ts';
 import type { Rule } from '../autograd/tape.ts';
 import { I32 } from '../dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../errors.ts';
@@ -29,7 +29,7 @@ import {
   where,
 } from './elementwise.ts';
 import { gather, indexSelect } from './indexing.ts';
-import { checkFloat, checkSameDtype, finish } from './op.ts';
+import { checkFloat, checkSameDtype, composed, finish } from './op.ts';
 import { mean, sum } from './reduce.ts';
 import { logSoftmax } from './softmax.ts';
 import { detach, flatten, reshape, squeeze, unsqueeze } from './views.ts';
@@ -147,7 +147,10 @@ function checkClasses(op: string, input: Tensor, target: Tensor, weight: Tensor 
         `Expected one class index per row: a target of shape ${show(expected)}.`,
     );
   }
-  if (weight && !sameShape(weight.shape, [input.shape[dim]!])) {
+  if (weight === undefined) return;
+  checkTensor(op, weight, 'weight');
+  checkSameDtype(op, input, weight);
+  if (!sameShape(weight.shape, [input.shape[dim]!])) {
     throw new ShapeError(
       `${op}: the weight has shape ${show(weight.shape)}. Expected [${input.shape[dim]}], one per class.`,
     );
@@ -177,9 +180,10 @@ function reduceWeighted(op: string, losses: Tensor, factors: Tensor, reduction: 
  * Minus the log-probability of each target class (int32). input: log-probabilities (classes), (n, classes) or
  * (n, classes, …). The mean divides by the factors of the targets that count. torch.nn.functional.nll_loss
  */
-export function nllLoss(input: Tensor, target: Tensor, options: ClassOptions = {}): Tensor {
-  return nll('nllLoss', input, target, options, 0);
-}
+export const nllLoss = composed(
+  'nllLoss',
+  (input: Tensor, target: Tensor, options: ClassOptions = {}): Tensor => nll('nllLoss', input, target, options, 0),
+);
 
 function nll(op: string, logs: Tensor, target: Tensor, options: ClassOptions, smoothing: number): Tensor {
   checkTensor(op, logs);
@@ -214,16 +218,15 @@ export interface CrossEntropyOptions extends ClassOptions {
  * The negative log-likelihood of softmax(input): for class indices (int32) as nllLoss, or for probabilities of
  * input's shape, whose mean is over rows. torch.nn.functional.cross_entropy
  */
-export function crossEntropy(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
+export const crossEntropy = composed('crossEntropy', classLoss);
+
+function classLoss(input: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  checkOptions('crossEntropy', options, CLASS_OPTIONS);
   checkTensor('crossEntropy', input);
   checkTensor('crossEntropy', target, 'target');
   checkFloat('crossEntropy', input);
   const { labelSmoothing = 0, reduction, weight } = options;
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
-    throw new ArgumentError(
-      `crossEntropy: labelSmoothing is ${describe(labelSmoothing)}. Expected a number in [0, 1].`,
-    );
-  }
+  checkRange('crossEntropy', 'labelSmoothing', labelSmoothing, 0, 1);
   const dim = checkDim('crossEntropy', classDim(input), input.ndim);
   if (target.code === I32) {
     checkClasses('crossEntropy', input, target, weight);

@@ -117,8 +117,9 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   checkInner('matmul', a, b);
   if (a.ndim === 1) return b.ndim === 1 ? dot(a, b) : squeeze(matmul(unsqueeze(a, 0), b), -2);
   if (b.ndim === 1) return a.ndim === 2 ? mv(a, b) : squeeze(matmul(a, unsqueeze(b, 1)), -1);
-  // One large product is faster than many small ones, and its gradient for b needs no sum over the batch.
-  if (a.ndim > 2 && b.ndim === 2 && a.isContiguous) {
+  // One large product is faster than many small ones, and its gradient for b needs no sum over the batch. Also where
+  // the rows must be copied together: the order of additions depends on shapes, never on strides.
+  if (a.ndim > 2 && b.ndim === 2) {
     return reshape(product(asRows(a), b), [...a.shape.slice(0, -1), b.shape[1]!]);
   }
   return product(a, b);
@@ -218,11 +219,15 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
       `linear: input ${show(x.shape)} and weight ${show(weight.shape)} do not fit. Expected x.shape[-1] == weight.shape[1].`,
     );
   }
-  if (bias && (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0])) {
-    throw new ShapeError(`linear: the bias has shape ${show(bias.shape)}. Expected [${weight.shape[0]}].`);
+  if (bias !== undefined && bias !== null) {
+    checkTensor('linear', bias, 'bias');
+    checkSameDtype('linear', x, bias);
+    if (bias.ndim !== 1 || bias.shape[0] !== weight.shape[0]) {
+      throw new ShapeError(`linear: the bias has shape ${show(bias.shape)}. Expected [${weight.shape[0]}].`);
+    }
   }
   const w = transpose(weight, 0, 1);
-  if (!bias) return matmul(x, w);
+  if (bias === undefined || bias === null) return matmul(x, w);
   if (x.ndim === 1) return add(mv(weight, x), bias);
   if (x.ndim === 2) return addmm(bias, x, w);
   return view(addmm(bias, asRows(x), w), [...x.shape.slice(0, -1), weight.shape[0]!]);

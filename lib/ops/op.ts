@@ -2,7 +2,7 @@
 import { type Rule, record, recording } from '../autograd/tape.ts';
 import { current } from '../context.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
-import { AutogradError, DTypeError, ShapeError } from '../errors.ts';
+import { AutogradError, ChainruleError, DTypeError, ShapeError } from '../errors.ts';
 import { hasKernel } from '../native.ts';
 import { copy } from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
@@ -148,4 +148,24 @@ export function overlaps(x: Tensor, y: Tensor): boolean {
     x.storage === y.storage &&
     !(x.offset === y.offset && sameShape(x.shape, y.shape) && sameShape(x.strides, y.strides))
   );
+}
+
+/** An op made of other ops: an error of one of its parts names the op that the user called. */
+export const composed =
+  <A extends unknown[], T>(op: string, run: (...args: A) => T): ((...args: A) => T) =>
+  (...args) => {
+    try {
+      return run(...args);
+    } catch (error) {
+      throw renamed(op, error);
+    }
+  };
+
+/** The same error under another op's name. */
+export function renamed(op: string, error: unknown): unknown {
+  if (!(error instanceof ChainruleError) || error.message.startsWith(`${op}: `)) return error;
+  const message = error.message.replace(/^\w+: /, `${op}: `);
+  return new (error.constructor as new (message: string, options: ErrorOptions) => ChainruleError)(message, {
+    cause: error,
+  });
 }

@@ -7,12 +7,12 @@ import { BF16, COMPUTE, F32, I32, isFloat } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
-import { checkDim, checkDims, numelOf, type Shape, show } from '../shape.ts';
+import { checkDim, checkDims, describe, numelOf, type Shape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { abs, add, div, eq, exp, log, mul, ne, pow, sqrt, square, sub, where } from './elementwise.ts';
 import { gather } from './indexing.ts';
-import { checkFloat, dense, drop, finish, finishPlain } from './op.ts';
+import { checkFloat, composed, dense, drop, finish, finishPlain } from './op.ts';
 import { detach, expand, permute, reshape, squeeze, unsqueeze } from './views.ts';
 
 export type Dims = number | readonly number[];
@@ -242,15 +242,21 @@ export const argmin = (x: Tensor, dim?: number, options: ReduceOptions = {}): Te
 
 // ---- truth --------------------------------------------------------------------------------------------------------------
 /** Whether any element is not zero. */
-export const any = (x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor => ne(sum(ne(x, 0), dim, options), 0);
+export const any = composed(
+  'any',
+  (x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor => ne(sum(ne(x, 0), dim, options), 0),
+);
 /** Whether no element is zero. */
-export const all = (x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor => eq(sum(eq(x, 0), dim, options), 0);
+export const all = composed(
+  'all',
+  (x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor => eq(sum(eq(x, 0), dim, options), 0),
+);
 
 // ---- composed -----------------------------------------------------------------------------------------------------------
-/** sqrt whose gradient at 0 is 0 instead of infinite. */
-function sqrtFlatAtZero(x: Tensor): Tensor {
+/** f(x), with f(0) = 0 and there a gradient of 0 where f's own is infinite. */
+function flatAtZero(x: Tensor, f: (x: Tensor) => Tensor): Tensor {
   const zero = eq(x, 0);
-  return where(zero, 0, sqrt(where(zero, 1, x)));
+  return where(zero, 0, f(where(zero, 1, x)));
 }
 
 export interface VarOptions extends ReduceOptions {
@@ -259,23 +265,26 @@ export interface VarOptions extends ReduceOptions {
 }
 
 /** The variance over dims (all when absent), in two passes. */
-export function variance(x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor {
+function variance(x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor {
   checkTensor('var', x);
   checkFloat('var', x);
   checkOptions('var', options, { ...REDUCE, correction: 1 });
   const { correction = 1, keepdim = false } = options;
   if (typeof correction !== 'number')
-    throw new ArgumentError(`var: correction is ${String(correction)}. Expected a number.`);
+    throw new ArgumentError(`var: correction is ${describe(correction)}. Expected a number.`);
   const dims = checkDims('var', dim, x.ndim);
   const n = countOf({ shape: x.shape, dims });
   const deviation = sub(x, mean(x, dims, { keepdim: true }));
   return div(sum(square(deviation), dims, { keepdim }), Math.max(0, n - correction));
 }
+
 export { variance as var };
 
 /** The standard deviation over dims; its gradient where all elements are equal is 0. */
-export const std = (x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor =>
-  sqrtFlatAtZero(variance(x, dim, options));
+export const std = composed(
+  'std',
+  (x: Tensor, dim?: Dims, options: VarOptions = {}): Tensor => flatAtZero(variance(x, dim, options), sqrt),
+);
 
 export interface NormOptions extends ReduceOptions {
   /** The order: any number, ±Infinity for the extremes, 0 for the count of non-zeros. */
@@ -284,19 +293,21 @@ export interface NormOptions extends ReduceOptions {
 }
 
 /** (Σ|x|^p)^(1/p) over dims; its gradient at 0 is 0. torch.linalg.vector_norm */
-export function norm(x: Tensor, options: NormOptions = {}): Tensor {
+export const norm = composed('norm', (x: Tensor, options: NormOptions = {}): Tensor => {
   checkTensor('norm', x);
   checkFloat('norm', x);
   checkOptions('norm', options, { ...REDUCE, p: 2, dim: 0 });
   const { p = 2, dim, keepdim = false } = options;
-  if (typeof p !== 'number' || Number.isNaN(p)) throw new ArgumentError(`norm: p is ${String(p)}. Expected a number.`);
-  if (p === 2) return sqrtFlatAtZero(sum(square(x), dim, { keepdim }));
+  if (typeof p !== 'number' || Number.isNaN(p))
+    throw new ArgumentError(`norm: p is ${describe(p)}. Expected a number.`);
+  if (p === 2) return flatAtZero(sum(square(x), dim, { keepdim }), sqrt);
   if (p === 1) return sum(abs(x), dim, { keepdim });
   if (p === Number.POSITIVE_INFINITY) return amax(abs(x), dim, { keepdim });
   if (p === Number.NEGATIVE_INFINITY) return amin(abs(x), dim, { keepdim });
   if (p === 0) return cast(sum(ne(x, 0), dim, { keepdim }), x.code);
-  return pow(sum(pow(abs(x), p), dim, { keepdim }), 1 / p);
-}
+  const powers = flatAtZero(abs(x), (size) => pow(size, p));
+  return flatAtZero(sum(powers, dim, { keepdim }), (total) => pow(total, 1 / p));
+});
 
 /** log Σ exp(x) over dims, without overflow; -inf of nothing but -inf. */
 export function logsumexp(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
@@ -331,6 +342,6 @@ interface Chosen {
   (x: Tensor, dim: number, options?: ReduceOptions): Pair;
 }
 /** max(x): the largest element. max(x, dim): [values, indices], the gradient to the first of equal ones. */
-export const max = chosen(amax, argmax) as Chosen;
+export const max = composed('max', chosen(amax, argmax)) as Chosen;
 /** min(x): the smallest element. min(x, dim): [values, indices], the gradient to the first of equal ones. */
-export const min = chosen(amin, argmin) as Chosen;
+export const min = composed('min', chosen(amin, argmin)) as Chosen;

@@ -101,7 +101,7 @@ const squeezeRule: Rule<Shape> = { name: 'SqueezeBackward', vjp: [(g, _, shape) 
 export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   checkTensor('squeeze', x);
   const named =
-    dim === undefined ? null : (Array.isArray(dim) ? dim : [dim]).map((d) => checkDim('squeeze', d, x.ndim));
+    dim === undefined ? null : Array.from(Array.isArray(dim) ? dim : [dim], (d) => checkDim('squeeze', d, x.ndim));
   const kept = x.shape.map((_, d) => d).filter((d) => x.shape[d] !== 1 || (named !== null && !named.includes(d)));
   return view(
     x,
@@ -140,7 +140,7 @@ export function permute(x: Tensor, dims: Shape): Tensor {
   if (!Array.isArray(dims) || dims.length !== x.ndim) {
     throw new ArgumentError(`permute: ${x.ndim} dimensions need as many dims, each named once.`);
   }
-  const order = dims.map((d) => checkDim('permute', d, x.ndim));
+  const order = Array.from(dims, (d) => checkDim('permute', d, x.ndim));
   if (new Set(order).size !== order.length)
     throw new ArgumentError(`permute: dims ${show(dims)} name a dimension twice.`);
   return view(

@@ -28,7 +28,13 @@ export const wholeComparisons: Record<string, Row> = {
   equal: row<Comparison>({
     gradient: 'none',
     mixed: true,
-    samples: () => [twice(() => whole([3, 4])), [whole([3, 4]), whole([3, 4])], [float([3]), float([1, 3])], twice(() => float([0])), ...special()],
+    samples: () => [
+      twice(() => whole([3, 4])),
+      [whole([3, 4]), whole([3, 4])],
+      [float([3]), float([1, 3])],
+      twice(() => float([0])),
+      ...special(),
+    ],
     reference: (a, b) => truth(String(a.shape) === String(b.shape) && a.data.every((value, i) => value === b.data[i])),
     large: () => [twice(() => float([100_003]))],
   }),

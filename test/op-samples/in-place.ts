@@ -1,6 +1,6 @@
 // Rows of the in-place ops that have no out-of-place twin; the others are held to their twins' rows.
 import { at, build, map, type Nd } from '../reference.ts';
-import { ALL, constant, EXACT, float, FLOATS, row, whole } from './row.ts';
+import { ALL, constant, EXACT, FLOATS, float, row, whole } from './row.ts';
 
 export const inPlaceOnly = {
   copy_: row<[x: Nd, src: Nd]>({
@@ -14,11 +14,17 @@ export const inPlaceOnly = {
       [constant(float([0])), float([0])],
     ],
     reference: (x, src) => build(x.shape, (i) => at(src, i)),
-    refused: () => [[[float([3]), float([3, 3])], 'ShapeError', /result has shape \[3,3\] and does not fit in place into \[3\]/]],
+    refused: () => [
+      [[float([3]), float([3, 3])], 'ShapeError', /result has shape \[3,3\] and does not fit in place into \[3\]/],
+    ],
   }),
   fill_: row<[x: Nd, v: number]>({
     gradient: 'zero',
-    samples: () => [[float([3, 4]), 7], [float([]), 1], [float([0]), 1]],
+    samples: () => [
+      [float([3, 4]), 7],
+      [float([]), 1],
+      [float([0]), 1],
+    ],
     reference: (x, v) => map(x, () => v),
     refused: () => [[[float([3]), '1'], 'ArgumentError', /value is "1". Expected a number/]],
   }),

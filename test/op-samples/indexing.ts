@@ -17,7 +17,11 @@ const gatherRefused = (): Refusal[] => [
   [[float([3, 2]), 0, given([1, 2], [0, 3], 'int32')], ...outOfRange(3, 3)],
   [[float([3, 2]), 0, given([1, 2], [-1, 0], 'int32')], ...outOfRange(-1, 3)],
   [[float([3, 2]), 0, by(0)], 'ShapeError', /\[3,2\] and index \[1\] differ in their number of dimensions/],
-  [[float([3, 2]), 0, given([1, 3], [0, 0, 0], 'int32')], 'ShapeError', /index \[1,3\] is larger than \[3,2\] in dimension 1/],
+  [
+    [float([3, 2]), 0, given([1, 3], [0, 0, 0], 'int32')],
+    'ShapeError',
+    /index \[1,3\] is larger than \[3,2\] in dimension 1/,
+  ],
   [[float([3, 2]), 2, given([1, 2], [0, 0], 'int32')], 'IndexError', /dim 2 is outside/],
   [[float([3]), 0, constant(float([3]))], ...notInt32()],
 ];
@@ -77,7 +81,8 @@ export const indexing = {
       [float([4]), 0, EMPTY_ROWS()],
       [float([]), 0, given([], [0], 'int32')],
     ],
-    reference: (x, dim, positions) => build(positions.shape, (i) => (x.ndim === 0 ? x.data[0]! : at(x, i.with(dimOf(dim, x), at(positions, i))))),
+    reference: (x, dim, positions) =>
+      build(positions.shape, (i) => (x.ndim === 0 ? x.data[0]! : at(x, i.with(dimOf(dim, x), at(positions, i))))),
     large: () => [[float([500, 211]), 1, index([500, 300], 211)]],
     refused: gatherRefused,
   }),
@@ -102,17 +107,27 @@ export const indexing = {
       });
       return out;
     },
-    large: () => [[float([500, 211]), 1, index([500, 300], 211), float([500, 300])], [float([50, 211]), 0, index([3000, 211], 50), float([3000, 211])]],
+    large: () => [
+      [float([500, 211]), 1, index([500, 300], 211), float([500, 300])],
+      [float([50, 211]), 0, index([3000, 211], 50), float([3000, 211])],
+    ],
     refused: () => [
       ...gatherRefused()
         .slice(0, 5)
-        .map(([[x, dim, positions], ...rest]): Refusal => [[x, dim, positions, float((positions as Nd).shape)], ...rest]),
+        .map(
+          ([[x, dim, positions], ...rest]): Refusal => [[x, dim, positions, float((positions as Nd).shape)], ...rest],
+        ),
       [[float([3]), 0, by(0, 1), float([1])], 'ShapeError', /index \[2\] is larger than \[1\]/],
       [[float([3]), 0, constant(float([3])), float([3])], ...notInt32()],
     ],
   }),
   oneHot: row<[idx: Nd, n: number]>({
-    samples: () => [[by(0, 2, 1), 3], [index([2, 5], 7), 7], [given([], [1], 'int32'), 2], [EMPTY_ROWS(), 3]],
+    samples: () => [
+      [by(0, 2, 1), 3],
+      [index([2, 5], 7), 7],
+      [given([], [1], 'int32'), 2],
+      [EMPTY_ROWS(), 3],
+    ],
     reference: (idx, n) => build([...idx.shape, n], (i) => Number(at(idx, i.slice(0, -1)) === i.at(-1)), 'int32'),
     gradient: 'none',
     large: () => [[index([2000], 101), 101]],

@@ -1,7 +1,27 @@
 // Rows of normalisations, dropout and losses.
 import { strict as assert } from 'node:assert';
-import { add, along, at, build, div, logSoftmax, map, mean, mul, type Nd, numel, range, type Shape, sigmoid, softplus, sub, sum, sumOf, zip } from '../reference.ts';
-import { COMPOSED, constant, float, FLOATS, given, index, type Refusal, type Row, row, samplesOf } from './row.ts';
+import {
+  add,
+  along,
+  at,
+  build,
+  div,
+  logSoftmax,
+  map,
+  mean,
+  mul,
+  type Nd,
+  numel,
+  range,
+  type Shape,
+  sigmoid,
+  softplus,
+  sub,
+  sum,
+  sumOf,
+  zip,
+} from '../reference.ts';
+import { COMPOSED, constant, FLOATS, float, given, index, type Refusal, type Row, row, samplesOf } from './row.ts';
 
 // ---- normalisations ---------------------------------------------------------------------------------------------------------
 const trailing = (x: Nd, shape: Shape): number[] => range(shape.length).map((d) => x.ndim - shape.length + d);
@@ -9,14 +29,23 @@ const scaled = (x: Nd, weight?: Nd | null, bias?: Nd | null): Nd => {
   const y = weight ? mul(x, weight) : x;
   return bias ? add(y, bias) : y;
 };
-const squares = (x: Nd, dims: number[]): Nd => mean(map(x, (v) => v * v), dims, true);
+const squares = (x: Nd, dims: number[]): Nd =>
+  mean(
+    map(x, (v) => v * v),
+    dims,
+    true,
+  );
 const over = (x: Nd, meanSquare: Nd, eps: number): Nd => zip(x, meanSquare, (v, m) => v / Math.sqrt(m + eps));
 
 const normalisedRefused = (): Refusal[] => [
   [[float([3, 4]), [3]], 'ShapeError', /\[3,4\] does not end in the normalised shape \[3\]/],
   [[float([3, 4]), []], 'ShapeError', /does not end in/],
   [[float([4]), [3, 4]], 'ShapeError', /does not end in/],
-  [[float([3, 4]), [4], float([3])], 'ShapeError', /weight or bias of shape \[3\]. Expected the normalised shape \[4\]/],
+  [
+    [float([3, 4]), [4], float([3])],
+    'ShapeError',
+    /weight or bias of shape \[3\]. Expected the normalised shape \[4\]/,
+  ],
   [[float([3, 4]), 4], 'ArgumentError', /the shape is 4/],
 ];
 
@@ -38,7 +67,10 @@ export const layers = {
       return scaled(over(centred, squares(centred, dims), eps), weight, bias);
     },
     large: () => [[float([300, 401]), [401], float([401]), float([401])]],
-    refused: () => [...normalisedRefused(), [[float([3, 4]), [4], null, float([3])], 'ShapeError', /Expected the normalised shape \[4\]/]],
+    refused: () => [
+      ...normalisedRefused(),
+      [[float([3, 4]), [4], null, float([3])], 'ShapeError', /Expected the normalised shape \[4\]/],
+    ],
   }),
   rmsNorm: row<[x: Nd, shape: Shape, weight?: Nd | null, eps?: number]>({
     tolerance: COMPOSED,
@@ -56,14 +88,26 @@ export const layers = {
   }),
   dropout: row<[x: Nd, p?: number, options?: { training: boolean }]>({
     dtypes: FLOATS,
-    samples: () => [[float([3, 4]), 0], [float([3, 4]), 1], [float([10_000], [1, 2])], [float([9]), 0.5, { training: false }], [float([0]), 0.5]],
+    samples: () => [
+      [float([3, 4]), 0],
+      [float([3, 4]), 1],
+      [float([10_000], [1, 2])],
+      [float([9]), 0.5, { training: false }],
+      [float([0]), 0.5],
+    ],
     reference: null,
     check: (y, x, p = 0.5, { training } = { training: true }) => {
       const kept = zip(y, x, (out, value) => (out === 0 ? 0 : out / value)).data;
       const share = kept.filter((factor) => factor !== 0).length / Math.max(kept.length, 1);
       const factor = training ? 1 / (1 - p) : 1;
-      assert(kept.every((value) => value === 0 || Math.abs(value - factor) < 0.02), 'kept values are divided by 1 - p');
-      assert(x.data.length === 0 || Math.abs(share - (training ? 1 - p : 1)) < 0.03, `${share} of the elements are kept`);
+      assert(
+        kept.every((value) => value === 0 || Math.abs(value - factor) < 0.02),
+        'kept values are divided by 1 - p',
+      );
+      assert(
+        x.data.length === 0 || Math.abs(share - (training ? 1 - p : 1)) < 0.03,
+        `${share} of the elements are kept`,
+      );
     },
     large: () => [[float([100_003])]],
     refused: () => [
@@ -78,7 +122,8 @@ export const layers = {
 interface LossOptions {
   reduction?: 'mean' | 'sum' | 'none';
 }
-const reduced = (losses: Nd, reduction = 'mean'): Nd => (reduction === 'none' ? losses : reduction === 'sum' ? sum(losses) : mean(losses));
+const reduced = (losses: Nd, reduction = 'mean'): Nd =>
+  reduction === 'none' ? losses : reduction === 'sum' ? sum(losses) : mean(losses);
 const unknownReduction = (input: Nd, target: Nd): Refusal => [
   [input, target, { reduction: 'max' }],
   'ArgumentError',
@@ -110,7 +155,11 @@ function elementwise<O extends object>(spec: Elementwise<O>): Row {
       [...pair(2, 9), { reduction: 'none' } as O & LossOptions],
       ...options.map((option): Args => [...pair(5, 5), option]),
     ],
-    reference: (a, b, { reduction, ...rest } = {} as O & LossOptions) => reduced(zip(a, b, (x, y) => loss(x, y, rest as unknown as O)), reduction),
+    reference: (a, b, { reduction, ...rest } = {} as O & LossOptions) =>
+      reduced(
+        zip(a, b, (x, y) => loss(x, y, rest as unknown as O)),
+        reduction,
+      ),
     large: () => [pair(100_003)],
     refused: () => [
       [[input([3, 1]), target([3])], 'ShapeError', /input \[3,1\] and target \[3\] differ. A loss does not broadcast/],
@@ -121,7 +170,15 @@ function elementwise<O extends object>(spec: Elementwise<O>): Row {
 }
 
 // Distances stay away from 1 and 0.5, where these losses have their kinks in the second derivative.
-const apart = (shape: number[]): Nd => map(float(shape, [-8, 8], range(33).map((i) => i / 2 - 8)), (v) => v);
+const apart = (shape: number[]): Nd =>
+  map(
+    float(
+      shape,
+      [-8, 8],
+      range(33).map((i) => i / 2 - 8),
+    ),
+    (v) => v,
+  );
 const origin = (shape: number[]): Nd => map(float(shape), () => 0);
 const probability = (shape: number[]): Nd => float(shape, [0.05, 0.95]);
 const smooth = (d: number, beta: number): number => (d < beta ? (d * d) / beta / 2 : d - beta / 2);
@@ -134,14 +191,20 @@ export const elementwiseLosses = {
     input: apart,
     target: origin,
     options: [{ beta: 0.5 }, { beta: 0 }],
-    refused: [[{ beta: -1 }, 'ArgumentError', /beta is -1/], [{ beta: '1' }, 'ArgumentError', /beta is "1"/]],
+    refused: [
+      [{ beta: -1 }, 'ArgumentError', /beta is -1/],
+      [{ beta: '1' }, 'ArgumentError', /beta is "1"/],
+    ],
   }),
   huberLoss: elementwise<{ delta?: number }>({
     loss: (x, t, { delta = 1 }) => delta * smooth(Math.abs(x - t), delta),
     input: apart,
     target: origin,
     options: [{ delta: 0.5 }, { delta: 3 }],
-    refused: [[{ delta: 0 }, 'ArgumentError', /delta is 0/], [{ delta: Number.NaN }, 'ArgumentError', /delta is NaN/]],
+    refused: [
+      [{ delta: 0 }, 'ArgumentError', /delta is 0/],
+      [{ delta: Number.NaN }, 'ArgumentError', /delta is NaN/],
+    ],
   }),
   binaryCrossEntropy: elementwise({
     loss: (p, t) => -(t * Math.max(Math.log(p), -100) + (1 - t) * Math.max(Math.log1p(-p), -100)),
@@ -170,7 +233,11 @@ type Classes = [input: Nd, target: Nd, options?: ClassOptions];
 const dimOfClasses = (input: Nd): number => (input.ndim === 1 ? 0 : 1);
 
 /** Minus the log-probabilities `logs` of the target classes. */
-function negativeLogLikelihood(logs: Nd, target: Nd, { ignoreIndex = -100, weight, labelSmoothing = 0, reduction }: ClassOptions): Nd {
+function negativeLogLikelihood(
+  logs: Nd,
+  target: Nd,
+  { ignoreIndex = -100, weight, labelSmoothing = 0, reduction }: ClassOptions,
+): Nd {
   const dim = dimOfClasses(logs);
   const classes = range(logs.shape[dim]!);
   const factor = (c: number): number => (weight ? weight.data[c]! : 1);
@@ -204,7 +271,8 @@ const classRefused = (): Refusal[] => [
   unknownReduction(float([2, 3]), index([2], 3)),
 ];
 /** For each row of `shape`, probabilities of the classes along dim 1. */
-const distribution = (shape: number[]): Nd => along(float(shape, [0.1, 1]), 1, (values) => values.map((v) => v / sumOf(values)));
+const distribution = (shape: number[]): Nd =>
+  along(float(shape, [0.1, 1]), 1, (values) => values.map((v) => v / sumOf(values)));
 
 export const classLosses = {
   nllLoss: row<Classes>({
@@ -233,13 +301,22 @@ export const classLosses = {
       if (target.kind === 'int32') return negativeLogLikelihood(logs, target, options);
       const { labelSmoothing: e = 0, weight, reduction } = options;
       const wanted = map(target, (p) => p * (1 - e) + e / input.shape[dim]!);
-      const losses = sum(build(logs.shape, (i) => -at(logs, i) * at(wanted, i) * (weight?.data[i[dim]!] ?? 1)), dim);
-      return reduction === undefined || reduction === 'mean' ? div(sum(losses), input.data.length / input.shape[dim]!) : reduced(losses, reduction);
+      const losses = sum(
+        build(logs.shape, (i) => -at(logs, i) * at(wanted, i) * (weight?.data[i[dim]!] ?? 1)),
+        dim,
+      );
+      return reduction === undefined || reduction === 'mean'
+        ? div(sum(losses), input.data.length / input.shape[dim]!)
+        : reduced(losses, reduction);
     },
     large: () => [[float([3000, 50]), index([3000], 50)]],
     refused: () => [
       ...classRefused(),
-      [[float([2, 3]), index([2], 3), { labelSmoothing: 1.5 }], 'ArgumentError', /labelSmoothing is 1.5. Expected a number in \[0, 1\]/],
+      [
+        [float([2, 3]), index([2], 3), { labelSmoothing: 1.5 }],
+        'ArgumentError',
+        /labelSmoothing is 1.5. Expected a number in \[0, 1\]/,
+      ],
       [[float([2, 3]), constant(float([2, 4]))], 'ShapeError', /input \[2,3\] and target \[2,4\] differ/],
     ],
   }),

@@ -86,7 +86,8 @@ export function float(shape: Shape, domain: Domain = [-2, 2], kinks: readonly nu
   });
 }
 /** Small whole numbers, whose products and sums every dtype holds exactly. */
-export const whole = (shape: Shape, low = -3, high = 3): Nd => build(shape, () => low + Math.floor((high - low + 1) * next()));
+export const whole = (shape: Shape, low = -3, high = 3): Nd =>
+  build(shape, () => low + Math.floor((high - low + 1) * next()));
 /** Whole numbers in [0, n), int32 in every test. */
 export const index = (shape: Shape, n: number): Nd => build(shape, () => Math.floor(n * next()), 'int32');
 export const mask = (shape: Shape): Nd => build(shape, () => Number(next() < 0.5), 'bool');
@@ -135,7 +136,11 @@ export function unary<P extends readonly unknown[]>(spec: Unary<P>): Row {
     ...shared(spec),
     samples: () => [
       ...SIZES.map((n): [Nd, ...P] => [input(n), ...variants[0]!]),
-      ...variants.flatMap((rest): [Nd, ...P][] => [[input(), ...rest], [input(3, 5), ...rest], [input(2, 0, 3), ...rest]]),
+      ...variants.flatMap((rest): [Nd, ...P][] => [
+        [input(), ...rest],
+        [input(3, 5), ...rest],
+        [input(2, 0, 3), ...rest],
+      ]),
     ],
     reference: (x, ...rest) => map(x, (value) => reference(value, ...rest)),
     gradients: () => slopes.map(([x, slope]) => [[given([1], [x]), ...variants[0]!], given([1], [slope])]),
@@ -175,7 +180,10 @@ export function binary(spec: Binary): Row {
     ],
     reference: (x, y) => zip(x, y, reference),
     gradients: () => slopes.map(([x, y, slope]) => [[given([1], [x]), constant(given([1], [y]))], given([1], [slope])]),
-    large: () => [[a(LARGE), b(LARGE)], [a(500, 211), b(211)]],
+    large: () => [
+      [a(LARGE), b(LARGE)],
+      [a(500, 211), b(211)],
+    ],
     special: { arity: 2, values: special.flatMap((entry) => entry.slice(0, -1)), expected: special },
     ...(spec.result && { result: spec.result }),
     refused: () => [

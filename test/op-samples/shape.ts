@@ -2,17 +2,30 @@
 import { at, build, dimsOf, Nd, numel, permute, range, replaced, type Shape, transpose } from '../reference.ts';
 import { ALL, EXACT, float, mask, type Refusal, type Row, row } from './row.ts';
 
-const moved = <A extends readonly unknown[]>(spec: Omit<Row<A>, 'tolerance'>): Row => row<A>({ tolerance: EXACT, dtypes: ALL, ...spec });
+const moved = <A extends readonly unknown[]>(spec: Omit<Row<A>, 'tolerance'>): Row =>
+  row<A>({ tolerance: EXACT, dtypes: ALL, ...spec });
 const modulo = (i: number, n: number): number => ((i % n) + n) % n;
 const dimOf = (dim: number, ndim: number): number => (dim < 0 ? dim + Math.max(ndim, 1) : dim);
 
-const outside = (dim: number, x = float([2, 3])): Refusal => [[x, dim], 'IndexError', new RegExp(`dim ${dim} is outside`)];
-const noParts = (...rest: unknown[]): Refusal => [[float([]), ...rest], 'ShapeError', /without dimensions has no parts/];
+const outside = (dim: number, x = float([2, 3])): Refusal => [
+  [x, dim],
+  'IndexError',
+  new RegExp(`dim ${dim} is outside`),
+];
+const noParts = (...rest: unknown[]): Refusal => [
+  [float([]), ...rest],
+  'ShapeError',
+  /without dimensions has no parts/,
+];
 
 // ---- shape ------------------------------------------------------------------------------------------------------------------
 function reshaped(x: Nd, shape: Shape): Nd {
   const known = numel(shape.filter((size) => size !== -1));
-  return new Nd(shape.map((size) => (size === -1 ? x.data.length / known : size)), x.data, x.kind);
+  return new Nd(
+    shape.map((size) => (size === -1 ? x.data.length / known : size)),
+    x.data,
+    x.kind,
+  );
 }
 type Reshape = [x: Nd, shape: Shape];
 const reshapeSamples = (): Reshape[] => [
@@ -42,25 +55,50 @@ export const shapes = {
     samples: () => [[float([2, 3, 4])], [float([2, 3, 4]), 1], [float([2, 3, 4]), 0, -2], [float([])], [float([2, 0])]],
     reference: (x, start = 0, end = -1) => {
       const last = dimOf(end, x.ndim);
-      return reshaped(x, [...x.shape.slice(0, start), numel(x.shape.slice(start, last + 1)), ...x.shape.slice(last + 1)]);
+      return reshaped(x, [
+        ...x.shape.slice(0, start),
+        numel(x.shape.slice(start, last + 1)),
+        ...x.shape.slice(last + 1),
+      ]);
     },
     refused: () => [outside(2), [[float([2, 3]), 1, 0], 'ArgumentError', /start dim 1 comes after end dim 0/]],
   }),
   squeeze: moved<[x: Nd, dim?: number | readonly number[]]>({
-    samples: () => [[float([1, 3, 1])], [float([1, 3, 1]), -1], [float([1, 3]), 1], [float([1, 1, 2]), [0, 1]], [float([])], [float([1, 0])]],
+    samples: () => [
+      [float([1, 3, 1])],
+      [float([1, 3, 1]), -1],
+      [float([1, 3]), 1],
+      [float([1, 1, 2]), [0, 1]],
+      [float([])],
+      [float([1, 0])],
+    ],
     reference: (x, dim) => {
       const named = dimsOf(dim, x.ndim);
-      return reshaped(x, x.shape.filter((size, d) => size !== 1 || !named.includes(d)));
+      return reshaped(
+        x,
+        x.shape.filter((size, d) => size !== 1 || !named.includes(d)),
+      );
     },
     refused: () => [outside(-3)],
   }),
   unsqueeze: moved<[x: Nd, dim: number]>({
-    samples: () => [[float([2, 3]), 0], [float([2, 3]), 1], [float([2, 3]), -1], [float([]), 0], [float([0]), 1]],
+    samples: () => [
+      [float([2, 3]), 0],
+      [float([2, 3]), 1],
+      [float([2, 3]), -1],
+      [float([]), 0],
+      [float([0]), 1],
+    ],
     reference: (x, dim) => reshaped(x, x.shape.toSpliced(dim < 0 ? dim + x.ndim + 1 : dim, 0, 1)),
     refused: () => [outside(3), outside(-4)],
   }),
   permute: moved<[x: Nd, dims: Shape]>({
-    samples: () => [[float([2, 3, 4]), [2, 0, 1]], [float([2, 3]), [-1, 0]], [float([]), []], [float([0, 2]), [1, 0]]],
+    samples: () => [
+      [float([2, 3, 4]), [2, 0, 1]],
+      [float([2, 3]), [-1, 0]],
+      [float([]), []],
+      [float([0, 2]), [1, 0]],
+    ],
     reference: (x, dims) => permute(x, dimsOf(dims, x.ndim)),
     refused: () => [
       [[float([2, 3]), [0]], 'ArgumentError', /2 dimensions need as many dims/],
@@ -69,9 +107,18 @@ export const shapes = {
     ],
   }),
   transpose: moved<[x: Nd, d0: number, d1: number]>({
-    samples: () => [[float([2, 3]), 0, 1], [float([2, 3, 4]), -1, 0], [float([5]), 0, 0], [float([]), 0, -1], [float([0, 2]), 0, 1]],
+    samples: () => [
+      [float([2, 3]), 0, 1],
+      [float([2, 3, 4]), -1, 0],
+      [float([5]), 0, 0],
+      [float([]), 0, -1],
+      [float([0, 2]), 0, 1],
+    ],
     reference: transpose,
-    refused: () => [[[float([2, 3]), 0, 2], 'IndexError', /dim 2 is outside/], [[float([2]), 0], 'ArgumentError', /dim is undefined/]],
+    refused: () => [
+      [[float([2, 3]), 0, 2], 'IndexError', /dim 2 is outside/],
+      [[float([2]), 0], 'ArgumentError', /dim is undefined/],
+    ],
   }),
   expand: moved<[x: Nd, shape: Shape]>({
     samples: () => [
@@ -93,7 +140,11 @@ export const shapes = {
       [[float([3]), [-1, 3]], 'ShapeError', /does not expand/],
     ],
   }),
-  detach: moved<[x: Nd]>({ gradient: 'none', samples: () => [[float([3, 4])], [float([])], [float([0])]], reference: (x) => x }),
+  detach: moved<[x: Nd]>({
+    gradient: 'none',
+    samples: () => [[float([3, 4])], [float([])], [float([0])]],
+    reference: (x) => x,
+  }),
 };
 
 // ---- parts ------------------------------------------------------------------------------------------------------------------
@@ -111,8 +162,14 @@ const equalSizes = (total: number, size: number): number[] =>
 
 export const parts = {
   narrow: moved<[x: Nd, dim: number, start: number, length: number]>({
-    samples: () => [[float([5, 3]), 0, 1, 3], [float([3, 5]), -1, -2, 2], [float([4]), 0, 4, 0], [float([0, 2]), 0, 0, 0]],
-    reference: (x, dim, start, length) => part(x, dim, modulo(start, x.shape.at(dim)! + 1) + (start < 0 ? -1 : 0), length),
+    samples: () => [
+      [float([5, 3]), 0, 1, 3],
+      [float([3, 5]), -1, -2, 2],
+      [float([4]), 0, 4, 0],
+      [float([0, 2]), 0, 0, 0],
+    ],
+    reference: (x, dim, start, length) =>
+      part(x, dim, modulo(start, x.shape.at(dim)! + 1) + (start < 0 ? -1 : 0), length),
     refused: () => [
       noParts(0, 0, 1),
       outside(2),
@@ -133,22 +190,43 @@ export const parts = {
       [float([0]), 0, 0, 3],
     ],
     reference: (x, dim, start, end, step = 1) => {
-      const chosen = range(x.shape.at(dim)!).slice(start, end).filter((_, i) => i % step === 0);
+      const chosen = range(x.shape.at(dim)!)
+        .slice(start, end)
+        .filter((_, i) => i % step === 0);
       return part(x, dim, chosen[0] ?? 0, chosen.length, step);
     },
-    refused: () => [noParts(0), outside(2), [[float([3]), 0, 0, 3, 0], 'ArgumentError', /step is 0. Expected a whole number >= 1/]],
+    refused: () => [
+      noParts(0),
+      outside(2),
+      [[float([3]), 0, 0, 3, 0], 'ArgumentError', /step is 0. Expected a whole number >= 1/],
+    ],
   }),
   select: moved<[x: Nd, dim: number, i: number]>({
-    samples: () => [[float([5, 3]), 0, 2], [float([2, 5, 3]), 1, -1], [float([4]), 0, 3], [float([0, 2]), 1, 1]],
+    samples: () => [
+      [float([5, 3]), 0, 2],
+      [float([2, 5, 3]), 1, -1],
+      [float([4]), 0, 3],
+      [float([0, 2]), 1, 1],
+    ],
     reference: (x, dim, i) => {
       const d = dimOf(dim, x.ndim);
       return new Nd(x.shape.toSpliced(d, 1), part(x, dim, modulo(i, x.shape[d]!), 1).data);
     },
-    refused: () => [noParts(0, 0), outside(2), [[float([3]), 0, 3], 'IndexError', /index 3 is outside \[-3, 2\] of dimension 0/]],
+    refused: () => [
+      noParts(0, 0),
+      outside(2),
+      [[float([3]), 0, 3], 'IndexError', /index 3 is outside \[-3, 2\] of dimension 0/],
+    ],
   }),
   split: moved<[x: Nd, size: number | Shape, dim?: number]>({
-    samples: () => [[float([5, 3]), 2], [float([2, 6]), 3, 1], [float([5, 2]), [1, 0, 4]], [float([0, 2]), 3]],
-    reference: (x, size, dim = 0) => pieces(x, typeof size === 'number' ? equalSizes(x.shape.at(dim)!, size) : size, dim),
+    samples: () => [
+      [float([5, 3]), 2],
+      [float([2, 6]), 3, 1],
+      [float([5, 2]), [1, 0, 4]],
+      [float([0, 2]), 3],
+    ],
+    reference: (x, size, dim = 0) =>
+      pieces(x, typeof size === 'number' ? equalSizes(x.shape.at(dim)!, size) : size, dim),
     refused: () => [
       noParts(1),
       [[float([3]), 0], 'ArgumentError', /size is 0/],
@@ -157,9 +235,19 @@ export const parts = {
     ],
   }),
   chunk: moved<[x: Nd, n: number, dim?: number]>({
-    samples: () => [[float([5, 3]), 2], [float([2, 6]), 3, -1], [float([2]), 5], [float([0, 2]), 3]],
-    reference: (x, n, dim = 0) => pieces(x, equalSizes(x.shape.at(dim)!, Math.max(1, Math.ceil(x.shape.at(dim)! / n))), dim),
-    refused: () => [noParts(1), [[float([3]), 0], 'ArgumentError', /n is 0/], [[float([3]), 1, 1], 'IndexError', /dim 1 is outside/]],
+    samples: () => [
+      [float([5, 3]), 2],
+      [float([2, 6]), 3, -1],
+      [float([2]), 5],
+      [float([0, 2]), 3],
+    ],
+    reference: (x, n, dim = 0) =>
+      pieces(x, equalSizes(x.shape.at(dim)!, Math.max(1, Math.ceil(x.shape.at(dim)! / n))), dim),
+    refused: () => [
+      noParts(1),
+      [[float([3]), 0], 'ArgumentError', /n is 0/],
+      [[float([3]), 1, 1], 'IndexError', /dim 1 is outside/],
+    ],
   }),
   diagonal: moved<[x: Nd, offset?: number, dim1?: number, dim2?: number]>({
     samples: () => [
@@ -196,9 +284,16 @@ const catOf = (list: readonly Nd[], dim = 0): Nd => {
 };
 /** Like `at`, but every dimension by its own index: none broadcasts. */
 const rollOf = (x: Nd, shift: number | Shape, dim?: number | Shape): Nd => {
-  if (dim === undefined) return new Nd(x.shape, x.data.map((_, i) => x.data[modulo(i - (shift as number), x.data.length)]!));
+  if (dim === undefined)
+    return new Nd(
+      x.shape,
+      x.data.map((_, i) => x.data[modulo(i - (shift as number), x.data.length)]!),
+    );
   const shifts = [shift].flat();
-  return dimsOf(dim, x.ndim).reduce((t, d, k) => build(t.shape, (i) => at(t, i.with(d, modulo(i[d]! - shifts[k]!, t.shape[d]!)))), x);
+  return dimsOf(dim, x.ndim).reduce(
+    (t, d, k) => build(t.shape, (i) => at(t, i.with(d, modulo(i[d]! - shifts[k]!, t.shape[d]!)))),
+    x,
+  );
 };
 
 export const joins = {
@@ -224,7 +319,12 @@ export const joins = {
     ],
   }),
   stack: moved<[list: Nd[], dim?: number]>({
-    samples: () => [[[float([2, 3]), float([2, 3])]], [[float([2, 3]), float([2, 3])], -1], [[float([]), float([])]], [[float([0])], 1]],
+    samples: () => [
+      [[float([2, 3]), float([2, 3])]],
+      [[float([2, 3]), float([2, 3])], -1],
+      [[float([]), float([])]],
+      [[float([0])], 1],
+    ],
     reference: (list, dim = 0) => {
       const d = dim < 0 ? dim + list[0]!.ndim + 1 : dim;
       return build(list[0]!.shape.toSpliced(d, 0, list.length), (i) => at(list[i[d]!]!, i.toSpliced(d, 1)));
@@ -237,10 +337,23 @@ export const joins = {
     ],
   }),
   repeat: moved<[x: Nd, reps: Shape]>({
-    samples: () => [[float([2, 3]), [2, 2]], [float([3]), [2, 1, 3]], [float([]), [4]], [float([2]), [0]], [float([0, 2]), [3, 1]]],
+    samples: () => [
+      [float([2, 3]), [2, 2]],
+      [float([3]), [2, 1, 3]],
+      [float([]), [4]],
+      [float([2]), [0]],
+      [float([0, 2]), [3, 1]],
+    ],
     reference: (x, reps) => {
       const own = [...new Array<number>(reps.length - x.ndim).fill(1), ...x.shape];
-      return build(own.map((size, d) => size * reps[d]!), (i) => at(new Nd(own, x.data), i.map((n, d) => n % own[d]!)));
+      return build(
+        own.map((size, d) => size * reps[d]!),
+        (i) =>
+          at(
+            new Nd(own, x.data),
+            i.map((n, d) => n % own[d]!),
+          ),
+      );
     },
     large: () => [[float([300, 101]), [2, 3]]],
     refused: () => [
@@ -249,16 +362,34 @@ export const joins = {
     ],
   }),
   flip: moved<[x: Nd, dims: number | Shape]>({
-    samples: () => [[float([17]), 0], [float([3, 4]), [0, 1]], [float([2, 3, 4]), -2], [float([]), 0], [float([0, 2]), 0]],
+    samples: () => [
+      [float([17]), 0],
+      [float([3, 4]), [0, 1]],
+      [float([2, 3, 4]), -2],
+      [float([]), 0],
+      [float([0, 2]), 0],
+    ],
     reference: (x, dims) => {
       const turned = x.ndim === 0 ? [] : dimsOf(dims, x.ndim);
-      return build(x.shape, (i) => at(x, i.map((n, d) => (turned.includes(d) ? x.shape[d]! - 1 - n : n))));
+      return build(x.shape, (i) =>
+        at(
+          x,
+          i.map((n, d) => (turned.includes(d) ? x.shape[d]! - 1 - n : n)),
+        ),
+      );
     },
     large: () => [[float([300, 211]), [0, 1]]],
     refused: () => [outside(2), [[float([2, 3]), [0, 0]], 'ArgumentError', /dim 0 is named twice/]],
   }),
   roll: moved<[x: Nd, shift: number | Shape, dim?: number | Shape]>({
-    samples: () => [[float([7]), 2, 0], [float([3, 4]), -1, 1], [float([3, 4]), [1, 6], [0, 1]], [float([2, 3]), 4], [float([0, 2]), 1, 0], [float([3]), 3, 0]],
+    samples: () => [
+      [float([7]), 2, 0],
+      [float([3, 4]), -1, 1],
+      [float([3, 4]), [1, 6], [0, 1]],
+      [float([2, 3]), 4],
+      [float([0, 2]), 1, 0],
+      [float([3]), 3, 0],
+    ],
     reference: rollOf,
     large: () => [[float([300, 211]), 7]],
     refused: () => [
@@ -278,10 +409,13 @@ export const joins = {
     ],
     reference: (x, pairs, value = 0) => {
       const amount = (d: number, side: number): number => pairs[2 * (x.ndim - 1 - d) + side] ?? 0;
-      return build(x.shape.map((size, d) => size + amount(d, 0) + amount(d, 1)), (i) => {
-        const from = i.map((n, d) => n - amount(d, 0));
-        return from.every((n, d) => n >= 0 && n < x.shape[d]!) ? at(x, from) : value;
-      });
+      return build(
+        x.shape.map((size, d) => size + amount(d, 0) + amount(d, 1)),
+        (i) => {
+          const from = i.map((n, d) => n - amount(d, 0));
+          return from.every((n, d) => n >= 0 && n < x.shape[d]!) ? at(x, from) : value;
+        },
+      );
     },
     large: () => [[float([300, 211]), [3, 4, 1, 2]]],
     refused: () => [
@@ -298,7 +432,14 @@ export const joins = {
 /** Keeps elements whose column - row is on the right side of k. */
 function triangle(keeps: (offset: number, k: number) => boolean): Row {
   return moved<[x: Nd, k?: number]>({
-    samples: () => [[float([4, 4])], [float([3, 5]), 1], [float([5, 3]), -2], [float([2, 3, 3])], [float([0, 3])], [float([3, 3]), 9]],
+    samples: () => [
+      [float([4, 4])],
+      [float([3, 5]), 1],
+      [float([5, 3]), -2],
+      [float([2, 3, 3])],
+      [float([0, 3])],
+      [float([3, 3]), 9],
+    ],
     reference: (x, k = 0) => build(x.shape, (i) => (keeps(i.at(-1)! - i.at(-2)!, k) ? at(x, i) : 0)),
     large: () => [[float([300, 211])]],
     refused: () => [
