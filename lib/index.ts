@@ -1,9 +1,10 @@
 // The public API of chainrule.
 import './methods.ts';
 
-export { type BackwardOptions, backward, type GradOptions, grad } from './autograd/backward.ts';
+export { backward, type GradOptions, grad } from './autograd/backward.ts';
 export type { Node } from './autograd/tape.ts';
 export { enableGrad, inferenceMode, isGradEnabled, noGrad } from './autograd/tape.ts';
+export type { BackwardOptions } from './autograd/walk.ts';
 export * as data from './data/data.ts';
 export type { DType, TypedArray } from './dtype.ts';
 export {

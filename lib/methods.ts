@@ -1,8 +1,9 @@
 // Gives tensors their methods: every op whose first argument is a tensor, and what reads, differentiates and prints.
 // A function is written once; its method is derived here, name and type.
 import { inspect } from 'node:util';
-import { type BackwardOptions, backward } from './autograd/backward.ts';
+import { backward } from './autograd/backward.ts';
 import { edgeOf } from './autograd/tape.ts';
+import type { BackwardOptions } from './autograd/walk.ts';
 import { ArgumentError, AutogradError } from './errors.ts';
 import * as inPlace from './ops/in-place.ts';
 import * as ops from './ops/index.ts';

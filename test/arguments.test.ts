@@ -177,7 +177,7 @@ const OPTIONS: Row[] = [
   ['crossEntropy', ['null prototype'], (v) => x().crossEntropy(int([0, 1]), v)],
   ['dropout', ['null prototype'], (v) => x().dropout(0.5, v)],
   ['backward', ['null prototype'], (v) => y().backward(null, v)],
-  ['grad', ['null prototype'], (v) => c.grad(y(), leaf(1), v)],
+  ['grad', ['null prototype'], (v) => c.grad([], [], v)],
 ];
 
 function checkRow([op, accepted, call]: Row): void {
@@ -315,6 +315,12 @@ describe('a typed array', () => {
       expect(thrownBy(() => tensor(data as never))).toBeInstanceOf(ArgumentError);
     },
   );
+});
+
+describe('a smaller shape', () => {
+  it.each([[[]], [[3]]])('%j is not one to expand to', (shape) => {
+    expect(thrownBy(() => x().expand(shape))).toBeInstanceOf(ShapeError);
+  });
 });
 
 describe('data', () => {

@@ -4,11 +4,12 @@ import { chance, conversions, creation } from './op-samples/creation.ts';
 import { elementwise } from './op-samples/elementwise.ts';
 import { inPlaceOnly } from './op-samples/in-place.ts';
 import { indexing } from './op-samples/indexing.ts';
+import { joins } from './op-samples/join.ts';
 import { classLosses, elementwiseLosses, layers } from './op-samples/layers.ts';
 import { products } from './op-samples/products.ts';
 import { alongOneDim, reductions } from './op-samples/reductions.ts';
 import type { Row } from './op-samples/row.ts';
-import { joins, parts, shapes } from './op-samples/shape.ts';
+import { parts, shapes } from './op-samples/shape.ts';
 
 /** The rows of lib/ops/index.ts. */
 export const opSamples: Readonly<Record<string, Row>> = {

@@ -59,8 +59,8 @@ struct AxisArgs {
   const void* g;  // pullbacks only
   void* out;
   int64_t outer, reduce, inner;
-  double scale;   // sum: factor on the result (mean = sum with 1/n); otherwise unused
-  bool reverse;   // cumsum only: sum from the end
+  double scale;  // sum: factor on the result (mean = sum with 1/n); otherwise unused
+  bool reverse;  // cumsum only: sum from the end
 };
 enum ReduceOp : int32_t { kSum, kProd, kAmax, kAmin, kArgmax, kArgmin, kReduceOpCount };
 using AxisFn = Status (*)(const Context&, const AxisArgs&);
@@ -138,7 +138,8 @@ struct KernelTable {
   GemmFn gemm[kFloatTypes];
   GatherFn gather;
   ScatterAddFn scatter_add[kComputeTypes];
-  void (*arange[kComputeTypes])(void* out, int64_t begin, int64_t n, double start, double step);  // out[i] = start + (begin + i) * step
+  void (*arange[kComputeTypes])(void* out, int64_t begin, int64_t n, double start,
+                                double step);  // out[i] = start + (begin + i) * step
   SgdFn sgd[kFloatTypes];
   AdamFn adam[kFloatTypes];
   ListSumSquaresFn list_sum_squares[kFloatTypes];

@@ -14,7 +14,7 @@ interface Options {
 type Comparison = [a: Nd, b: Nd, options?: Options];
 
 function close(a: number, b: number, { rtol = 1e-5, atol = 1e-8, equalNan = false }: Options): boolean {
-  if (a === b || (equalNan && a !== a && b !== b)) return true;
+  if (a === b || (equalNan && Number.isNaN(a) && Number.isNaN(b))) return true;
   return Number.isFinite(b) && Math.abs(a - b) <= atol + rtol * Math.abs(b);
 }
 const twice = (make: () => Nd): [Nd, Nd] => {

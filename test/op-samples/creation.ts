@@ -272,7 +272,10 @@ export const chance = {
     gradient: 'none',
     samples: () => drawnSamples().slice(0, 5),
     reference: null,
-    check: (x) => [within(0, 1), momentsAre(0.5, Math.sqrt(1 / 12))].forEach((holds) => holds(x)),
+    check: (x) => {
+      within(0, 1)(x);
+      momentsAre(0.5, Math.sqrt(1 / 12))(x);
+    },
     result: (_, __, options) => asked(options),
     large: () => [[[100_003]]],
     refused: drawnRefused,
@@ -308,10 +311,10 @@ export const chance = {
       [0, 256, [N], { dtype: 'uint8' }],
     ],
     reference: null,
-    check: (x, low, high) =>
-      [within(low, high, 1), momentsAre((low + high - 1) / 2, Math.sqrt(((high - low) ** 2 - 1) / 12))].forEach(
-        (holds) => holds(x),
-      ),
+    check: (x, low, high) => {
+      within(low, high, 1)(x);
+      momentsAre((low + high - 1) / 2, Math.sqrt(((high - low) ** 2 - 1) / 12))(x);
+    },
     result: (_, ...args) => args[3]?.dtype ?? 'int32',
     large: () => [[0, 1000, [100_003]]],
     refused: () => [
@@ -348,8 +351,9 @@ export const chance = {
     ],
     reference: null,
     check: (x, p) => {
-      if (typeof p !== 'number') assert.deepEqual(x.data, p.data);
-      else [within(0, 2, 1), momentsAre(p, Math.sqrt(p * (1 - p)))].forEach((holds) => holds(x));
+      if (typeof p !== 'number') return assert.deepEqual(x.data, p.data);
+      within(0, 2, 1)(x);
+      momentsAre(p, Math.sqrt(p * (1 - p)))(x);
     },
     result: (dtype, ...args) => args[2]?.dtype ?? dtype,
     large: () => [[0.3, [100_003]]],

@@ -7,6 +7,10 @@ const { NEGATIVE_INFINITY: LOW, POSITIVE_INFINITY: HIGH, NaN: NAN } = Number;
 const { PI } = Math;
 const INTEGERS = [...FLOATS, 'int32', 'uint8', 'bool'] as const;
 
+// Of zeros of both signs the second: they are equal.
+const pick = (a: number, b: number, first: boolean): number =>
+  Number.isNaN(a) || Number.isNaN(b) ? NAN : first ? a : b;
+
 // ---- two inputs -----------------------------------------------------------------------------------------------------------
 export const arithmetic = {
   add: binary({
@@ -30,13 +34,13 @@ export const arithmetic = {
     special: { '1,-0': LOW, '0,0': NAN, 'Infinity,-Infinity': NAN },
   }),
   maximum: binary({
-    reference: (a, b) => Math.max(a, b),
+    reference: (a, b) => pick(a, b, a > b),
     dtypes: INTEGERS,
     special: { 'NaN,1': NAN, '1,NaN': NAN, '-Infinity,Infinity': HIGH },
     slopes: { '2,2': 0.5, '3,2': 1, '1,2': 0 },
   }),
   minimum: binary({
-    reference: (a, b) => Math.min(a, b),
+    reference: (a, b) => pick(a, b, a < b),
     dtypes: INTEGERS,
     special: { 'NaN,1': NAN, '1,NaN': NAN, '-Infinity,Infinity': LOW },
     slopes: { '2,2': 0.5, '3,2': 0, '1,2': 1 },
@@ -47,7 +51,16 @@ export const arithmetic = {
     domain: [0.1, 3],
     second: [-2, 3],
     ulp: 3,
-    special: { 'NaN,0': 1, '1,NaN': 1, '-2,3': -8, '-2,0.5': NAN, '-0,-1': LOW, '-0,-3': LOW, '-Infinity,3': LOW, '-1,Infinity': 1 },
+    special: {
+      'NaN,0': 1,
+      '1,NaN': 1,
+      '-2,3': -8,
+      '-2,0.5': NAN,
+      '-0,-1': LOW,
+      '-0,-3': LOW,
+      '-Infinity,3': LOW,
+      '-1,Infinity': 1,
+    },
     slopes: { '0,0': 0, '0,2': 0, '0,1': 1, '-2,3': 12 },
   }),
 };
@@ -72,11 +85,7 @@ export const comparisons = {
 
 // ---- one input --------------------------------------------------------------------------------------------------------------
 export const simple = {
-  neg: unary({
-    reference: (x) => -x,
-    dtypes: INTEGERS,
-    special: { 0: -0, '-0': 0 },
-  }),
+  neg: unary({ reference: (x) => -x, dtypes: INTEGERS, special: { 0: -0, '-0': 0 } }),
   abs: unary({ reference: Math.abs, dtypes: INTEGERS, kinks: [0], special: { '-0': 0 }, slopes: { 0: 0 } }),
   sign: unary({
     reference: (x) => (x > 0 ? 1 : x < 0 ? -1 : 0),
@@ -101,110 +110,36 @@ export const simple = {
     gradient: 'zero',
   }),
   square: unary({ reference: (x) => x * x, dtypes: INTEGERS }),
-  sqrt: unary({
-    reference: Math.sqrt,
-    domain: [0.1, 9],
-    special: { '-0': -0, '-1': NAN },
-    slopes: { 0: HIGH },
-  }),
-  rsqrt: unary({
-    reference: (x) => 1 / Math.sqrt(x),
-    domain: [0.1, 9],
-    ulp: 2,
-    special: { 0: HIGH, Infinity: 0 },
-  }),
-  reciprocal: unary({
-    reference: (x) => 1 / x,
-    domain: [0.2, 9],
-    special: { '-0': LOW, '-Infinity': -0 },
-  }),
+  sqrt: unary({ reference: Math.sqrt, domain: [0.1, 9], special: { '-0': -0, '-1': NAN }, slopes: { 0: HIGH } }),
+  rsqrt: unary({ reference: (x) => 1 / Math.sqrt(x), domain: [0.1, 9], ulp: 2, special: { 0: HIGH, Infinity: 0 } }),
+  reciprocal: unary({ reference: (x) => 1 / x, domain: [0.2, 9], special: { '-0': LOW, '-Infinity': -0 } }),
 };
 
 export const transcendental = {
-  exp: unary({
-    reference: Math.exp,
-    domain: [-20, 20],
-    ulp: 2,
-    special: { '-Infinity': 0, Infinity: HIGH },
-  }),
-  expm1: unary({
-    reference: Math.expm1,
-    domain: [-10, 10],
-    ulp: 3,
-    special: { '-Infinity': -1, '-0': -0 },
-  }),
+  exp: unary({ reference: Math.exp, domain: [-20, 20], ulp: 2, special: { '-Infinity': 0, Infinity: HIGH } }),
+  expm1: unary({ reference: Math.expm1, domain: [-10, 10], ulp: 3, special: { '-Infinity': -1, '-0': -0 } }),
   log: unary({
     reference: Math.log,
     domain: [0.01, 99],
     ulp: 2,
     special: { '-0': LOW, Infinity: HIGH, '-1': NAN, 1: 0 },
   }),
-  log1p: unary({
-    reference: Math.log1p,
-    domain: [-0.9, 9],
-    ulp: 3,
-    special: { '-1': LOW, '-2': NAN, '-0': -0 },
-  }),
-  log2: unary({
-    reference: Math.log2,
-    domain: [0.01, 99],
-    ulp: 3,
-    special: { 8: 3, '0.25': -2, 0: LOW },
-  }),
+  log1p: unary({ reference: Math.log1p, domain: [-0.9, 9], ulp: 3, special: { '-1': LOW, '-2': NAN, '-0': -0 } }),
+  log2: unary({ reference: Math.log2, domain: [0.01, 99], ulp: 3, special: { 8: 3, '0.25': -2, 0: LOW } }),
   sin: unary({
     reference: Math.sin,
     domain: [-20, 20],
     ulp: 2,
     special: { Infinity: NAN, '-0': -0, '1e22': -0.8522008497671888 },
   }),
-  cos: unary({
-    reference: Math.cos,
-    domain: [-20, 20],
-    ulp: 2,
-    special: { '-Infinity': NAN, '-0': 1 },
-  }),
-  tan: unary({
-    reference: Math.tan,
-    domain: [-1.5, 1.5],
-    ulp: 4,
-    special: { Infinity: NAN, '-0': -0 },
-  }),
-  asin: unary({
-    reference: Math.asin,
-    domain: [-0.95, 0.95],
-    ulp: 4,
-    special: { 1: PI / 2, '1.01': NAN, '-0': -0 },
-  }),
-  acos: unary({
-    reference: Math.acos,
-    domain: [-0.95, 0.95],
-    ulp: 3,
-    special: { 1: 0, '-1': PI, '1.01': NAN },
-  }),
-  atan: unary({
-    reference: Math.atan,
-    domain: [-9, 9],
-    ulp: 3,
-    special: { Infinity: PI / 2, '-0': -0 },
-  }),
-  sinh: unary({
-    reference: Math.sinh,
-    domain: [-9, 9],
-    ulp: 4,
-    special: { '-Infinity': LOW, '-0': -0 },
-  }),
-  cosh: unary({
-    reference: Math.cosh,
-    domain: [-9, 9],
-    ulp: 3,
-    special: { '-Infinity': HIGH, '-0': 1 },
-  }),
-  tanh: unary({
-    reference: Math.tanh,
-    domain: [-5, 5],
-    ulp: 4,
-    special: { '-Infinity': -1, '-0': -0 },
-  }),
+  cos: unary({ reference: Math.cos, domain: [-20, 20], ulp: 2, special: { '-Infinity': NAN, '-0': 1 } }),
+  tan: unary({ reference: Math.tan, domain: [-1.5, 1.5], ulp: 4, special: { Infinity: NAN, '-0': -0 } }),
+  asin: unary({ reference: Math.asin, domain: [-0.95, 0.95], ulp: 4, special: { 1: PI / 2, '1.01': NAN, '-0': -0 } }),
+  acos: unary({ reference: Math.acos, domain: [-0.95, 0.95], ulp: 3, special: { 1: 0, '-1': PI, '1.01': NAN } }),
+  atan: unary({ reference: Math.atan, domain: [-9, 9], ulp: 3, special: { Infinity: PI / 2, '-0': -0 } }),
+  sinh: unary({ reference: Math.sinh, domain: [-9, 9], ulp: 4, special: { '-Infinity': LOW, '-0': -0 } }),
+  cosh: unary({ reference: Math.cosh, domain: [-9, 9], ulp: 3, special: { '-Infinity': HIGH, '-0': 1 } }),
+  tanh: unary({ reference: Math.tanh, domain: [-5, 5], ulp: 4, special: { '-Infinity': -1, '-0': -0 } }),
   erf: unary({
     reference: erf,
     domain: [-3, 3],
@@ -224,12 +159,7 @@ const geluOf = (x: number, { approximate = 'none' } = {}): number =>
 const number = (argument: string): ['ArgumentError', RegExp] => ['ArgumentError', new RegExp(`${argument} is "1"`)];
 
 export const activations = {
-  sigmoid: unary({
-    reference: sigmoid,
-    domain: [-9, 9],
-    ulp: 4,
-    special: { '-Infinity': 0, Infinity: 1 },
-  }),
+  sigmoid: unary({ reference: sigmoid, domain: [-9, 9], ulp: 4, special: { '-Infinity': 0, Infinity: 1 } }),
   logSigmoid: unary({
     reference: (x) => Math.min(x, 0) - softplus(-Math.abs(x)),
     domain: [-9, 9],
@@ -251,12 +181,7 @@ export const activations = {
     special: { NaN: NAN, '-0': 0 },
     slopes: { 0: 0 },
   }),
-  relu6: unary({
-    reference: (x) => cut(x, 0, 6),
-    domain: [-9, 9],
-    kinks: [0, 6],
-    slopes: { 0: 0, 6: 0 },
-  }),
+  relu6: unary({ reference: (x) => cut(x, 0, 6), domain: [-9, 9], kinks: [0, 6], slopes: { 0: 0, 6: 0 } }),
   leakyRelu: unary<[slope?: number]>({
     reference: (x, slope = 0.01) => (x > 0 ? x : slope * x),
     rest: [[], [0.2]],
@@ -289,12 +214,7 @@ export const activations = {
       [[float([2]), { approximate: 'erf' }], 'ArgumentError', /approximate is "erf". Expected 'none' or 'tanh'/],
     ],
   }),
-  silu: unary({
-    reference: gated(sigmoid),
-    domain: [-9, 9],
-    ulp: 5,
-    special: { '-Infinity': -0, Infinity: HIGH },
-  }),
+  silu: unary({ reference: gated(sigmoid), domain: [-9, 9], ulp: 5, special: { '-Infinity': -0, Infinity: HIGH } }),
   mish: unary({
     reference: gated((x) => Math.tanh(softplus(x))),
     domain: [-9, 9],

@@ -11,17 +11,15 @@ import {
   mean,
   mul,
   type Nd,
-  numel,
   range,
   type Shape,
-  sigmoid,
   softplus,
   sub,
   sum,
   sumOf,
   zip,
 } from '../reference.ts';
-import { COMPOSED, constant, FLOATS, float, given, index, type Refusal, type Row, row, samplesOf } from './row.ts';
+import { COMPOSED, constant, FLOATS, float, given, index, type Refusal, type Row, row } from './row.ts';
 
 // ---- normalisations ---------------------------------------------------------------------------------------------------------
 const trailing = (x: Nd, shape: Shape): number[] => range(shape.length).map((d) => x.ndim - shape.length + d);

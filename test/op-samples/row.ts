@@ -51,7 +51,11 @@ export interface Row<A extends readonly unknown[] = readonly unknown[]> {
   /** One row of the first argument alone gives the same bits as within the batch. */
   batched?: true;
   /** Elementwise ops: values that the special-value walker visits besides its own, with what is expected of them. */
-  special?: { arity: 1 | 2; values: readonly number[]; expected: readonly (readonly number[])[] };
+  special?: {
+    arity: 1 | 2;
+    values: readonly number[];
+    expected: readonly { inputs: readonly number[]; value: number }[];
+  };
   /** The error for other dtypes than those. Default: DTypeError. */
   wrongDtype?: ErrorName;
   /** Inputs may differ in dtype. */
@@ -104,6 +108,11 @@ export const given = (shape: Shape, data: readonly number[], kind?: Kind): Nd =>
 const SIZES = [0, 1, 15, 16, 17, 31, 33, 63, 65, 1000, 40_000];
 const LARGE = 100_003;
 
+/** Numbers by one or two others, written `x` or `x,y`, since object keys can be -0 and NaN as text only. */
+type ByInputs = Readonly<Record<string, number>>;
+const entriesOf = (table: ByInputs = {}): { inputs: number[]; value: number }[] =>
+  Object.entries(table).map(([inputs, value]) => ({ inputs: inputs.split(',').map(Number), value }));
+
 interface Elementwise {
   /** Inputs are drawn from it. Default: [-2, 2]. */
   domain?: Domain;
@@ -113,8 +122,8 @@ interface Elementwise {
   dtypes?: readonly DType[];
   /** Where the derivative jumps; visited by the special-value walker. */
   kinks?: readonly number[];
-  /** [...inputs, result] where the reference would be wrong, or the value deserves to be stated. */
-  special?: readonly (readonly number[])[];
+  /** Results by their inputs, where the reference would be wrong or the value deserves to be stated: `{ '-0,1': -0 }`. */
+  special?: ByInputs;
   gradient?: 'zero' | 'none';
   refused?: () => Refusal[];
 }
@@ -123,13 +132,14 @@ interface Unary<P extends readonly unknown[]> extends Elementwise {
   reference: (x: number, ...rest: P) => number;
   /** The further arguments of each sample. Default: none. */
   rest?: readonly NoInfer<P>[];
-  /** [x, dy/dx] at kinks and ends. */
-  slopes?: readonly (readonly [x: number, slope: number])[];
+  /** The derivative at kinks and ends. */
+  slopes?: ByInputs;
 }
 
 /** An elementwise op of one tensor. */
 export function unary<P extends readonly unknown[]>(spec: Unary<P>): Row {
-  const { reference, domain, kinks = [], special = [], slopes = [] } = spec;
+  const { reference, domain, kinks = [] } = spec;
+  const special = entriesOf(spec.special);
   const variants = spec.rest ?? [[] as unknown as P];
   const input = (...shape: number[]): Nd => float(shape, domain, kinks);
   return row<[x: Nd, ...rest: P]>({
@@ -143,9 +153,10 @@ export function unary<P extends readonly unknown[]>(spec: Unary<P>): Row {
       ]),
     ],
     reference: (x, ...rest) => map(x, (value) => reference(value, ...rest)),
-    gradients: () => slopes.map(([x, slope]) => [[given([1], [x]), ...variants[0]!], given([1], [slope])]),
+    gradients: () =>
+      entriesOf(spec.slopes).map(({ inputs, value }) => [[given([1], inputs), ...variants[0]!], given([1], [value])]),
     large: () => [[input(LARGE), ...variants[0]!]],
-    special: { arity: 1, values: [...kinks, ...special.map(([x]) => x!)], expected: special },
+    special: { arity: 1, values: [...kinks, ...special.flatMap(({ inputs }) => inputs)], expected: special },
   });
 }
 
@@ -155,13 +166,14 @@ interface Binary extends Elementwise {
   second?: Domain;
   /** The result's dtype where it is not that of the inputs. */
   result?: (dtype: DType) => DType;
-  /** Gradients at ties: [a, b, d/da]. */
-  slopes?: readonly (readonly [a: number, b: number, slope: number])[];
+  /** Derivatives with respect to the first input, at ties. */
+  slopes?: ByInputs;
 }
 
 /** An elementwise op of two tensors, broadcast, or of a tensor and a number. */
 export function binary(spec: Binary): Row {
-  const { reference, domain, second = domain, special = [], slopes = [] } = spec;
+  const { reference, domain, second = domain } = spec;
+  const special = entriesOf(spec.special);
   const a = (...shape: number[]): Nd => float(shape, domain);
   const b = (...shape: number[]): Nd => float(shape, second);
   return row<[a: Nd | number, b: Nd | number]>({
@@ -179,12 +191,16 @@ export function binary(spec: Binary): Row {
       [2, b(3, 4)],
     ],
     reference: (x, y) => zip(x, y, reference),
-    gradients: () => slopes.map(([x, y, slope]) => [[given([1], [x]), constant(given([1], [y]))], given([1], [slope])]),
+    gradients: () =>
+      entriesOf(spec.slopes).map(({ inputs: [x, y], value }) => [
+        [given([1], [x!]), constant(given([1], [y!]))],
+        given([1], [value]),
+      ]),
     large: () => [
       [a(LARGE), b(LARGE)],
       [a(500, 211), b(211)],
     ],
-    special: { arity: 2, values: special.flatMap((entry) => entry.slice(0, -1)), expected: special },
+    special: { arity: 2, values: special.flatMap(({ inputs }) => inputs), expected: special },
     ...(spec.result && { result: spec.result }),
     refused: () => [
       [[a(2, 3), b(2, 4)], 'ShapeError', /\[2,3\] and \[2,4\] do not broadcast/],
