@@ -6,6 +6,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     pool: 'forks',
     execArgv: ['--expose-gc'],
+    // A hostile size shall be refused, not fill the machine.
+    env: { CHAINRULE_MEMORY_LIMIT: String(2 ** 30) },
     testTimeout: 60_000,
     reporters: ['default', './scripts/plain-reporter.mjs'],
   },

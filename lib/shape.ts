@@ -110,7 +110,11 @@ export function checkDim(op: string, dim: unknown, ndim: number): number {
 
 /** One dimension, a list of them, or all when undefined: ascending, without repeats. @throws ArgumentError */
 export function checkDims(op: string, dims: unknown, ndim: number): number[] {
-  if (dims === undefined || dims === null) return Array.from({ length: ndim }, (_, i) => i);
+  if (dims === undefined || dims === null) {
+    const all = new Array<number>(ndim);
+    for (let d = 0; d < ndim; d++) all[d] = d;
+    return all;
+  }
   const list = Array.isArray(dims) ? dims : [dims];
   const out = Array.from(list, (d) => checkDim(op, d, ndim)).sort((x, y) => x - y);
   for (let i = 1; i < out.length; i++) {

@@ -87,11 +87,23 @@ const asRows = (x: Tensor): Tensor => reshape(x, [numelOf(x.shape.slice(0, -1)),
 const mT = (x: Tensor): Tensor => transpose(x, -2, -1);
 
 // ---- matrix @ matrix ------------------------------------------------------------------------------------------------------
+/**
+ * Which of two factors lie transposed. Their gradients are made to lie so too: a weight used as W.T gets its gradient
+ * row-major, and no copy has to turn it.
+ */
+type Layout = readonly [a: boolean, b: boolean];
+const liesTransposed = (t: Tensor): boolean => t.strides.at(-2) === 1 && t.strides.at(-1) !== 1;
+const layoutOf = (a: Tensor, b: Tensor): Layout => [liesTransposed(a), liesTransposed(b)];
+const gradA = (g: Tensor, b: Tensor, [transposed]: Layout): Tensor =>
+  transposed ? mT(product(b, mT(g))) : product(g, mT(b));
+const gradB = (g: Tensor, a: Tensor, [, transposed]: Layout): Tensor =>
+  transposed ? mT(product(mT(g), a)) : product(mT(a), g);
+
 // Batch dimensions that an input lacks are summed away by the traversal.
-const productRule = (name: string): Rule => ({
+const productRule = (name: string): Rule<Layout> => ({
   name,
   broadcasts: true,
-  vjp: [(g, [, b]) => product(g, mT(b!)), (g, [a]) => product(mT(a!), g)],
+  vjp: [(g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
 });
 const mmRule = productRule('MmBackward');
 const bmmRule = productRule('BmmBackward');
@@ -102,7 +114,7 @@ function product(a: Tensor, b: Tensor): Tensor {
   const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
   const out = fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
   gemm(out, batch, a, b);
-  return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), null);
+  return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), layoutOf(a, b));
 }
 
 /**
@@ -185,10 +197,10 @@ export function outer(a: Tensor, b: Tensor): Tensor {
 }
 
 // ---- with a bias ------------------------------------------------------------------------------------------------------------
-const addmmRule: Rule = {
+const addmmRule: Rule<Layout> = {
   name: 'AddmmBackward',
   broadcasts: true,
-  vjp: [(g) => g, (g, [, b]) => product(g, mT(b!)), (g, [a]) => product(mT(a!), g)],
+  vjp: [(g) => g, (g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
 };
 
 /** bias + a @ b, the bias broadcast to (m, n). */
@@ -207,7 +219,7 @@ export function addmm(bias: Tensor, a: Tensor, b: Tensor): Tensor {
   const out = fresh(shape, a.code);
   commands.copy(out, bias);
   gemm(out, [], a, b, 1);
-  return finish(out, addmmRule, [bias, a, b], savedOf(a, b), null);
+  return finish(out, addmmRule, [bias, a, b], savedOf(a, b), layoutOf(a, b));
 }
 
 /** x (…, in) times weight (out, in) transposed, plus bias (out): torch.nn.functional.linear. */

@@ -41,6 +41,7 @@ const kept = (shape: Shape, dims: Shape, keepdim: boolean): Shape =>
 
 function plan(x: Tensor, dims: Shape, keepdim: boolean): Plan {
   const shape = kept(x.shape, dims, keepdim);
+  if (dims.length === x.ndim) return { x, axis: { outer: 1, reduce: x.numel, inner: 1 }, shape };
   const first = dims[0] ?? 0;
   const last = dims.at(-1) ?? -1;
   if (last - first + 1 === dims.length) {
