@@ -2,8 +2,8 @@
 // rule of differentiation. The ops themselves stand in elementwise.ts.
 import { type Rule, record, recording } from '../autograd/tape.ts';
 import { current } from '../context.ts';
-import { BOOL } from '../dtype.ts';
-import { ArgumentError } from '../errors.ts';
+import { BOOL, isFloat } from '../dtype.ts';
+import { ArgumentError, DTypeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import { copy, map } from '../program/commands.ts';
 import { describe, sameShape } from '../shape.ts';
@@ -137,6 +137,15 @@ interface Numbers {
 }
 const TENSORS: Numbers = { a: 0, b: 0 };
 
+/** @throws DTypeError for a number that a whole dtype would cut */
+export function checkFits(name: string, value: number, t: Tensor): void {
+  if (!isFloat(t.code) && !Number.isInteger(value)) {
+    throw new DTypeError(
+      `${name}: ${value} with a tensor of ${t.dtype}. Use a whole number, or convert with .to('float32').`,
+    );
+  }
+}
+
 /** The two operands of one dtype; a number takes the other's. @throws ArgumentError, DTypeError */
 function checkOperands(name: string, op: number, a: Input2, b: Input2): Tensor {
   if (typeof a === 'number') {
@@ -145,10 +154,12 @@ function checkOperands(name: string, op: number, a: Input2, b: Input2): Tensor {
     }
     checkTensor(name, b, 'second operand');
     checkKernel(name, op, b);
+    checkFits(name, a, b);
     return b;
   }
   checkTensor(name, a, 'first operand');
-  if (typeof b !== 'number') {
+  if (typeof b === 'number') checkFits(name, b, a);
+  else {
     checkTensor(name, b, 'second operand');
     checkSameDtype(name, a, b);
   }

@@ -9,7 +9,7 @@ import { map } from '../program/commands.ts';
 import { broadcastShapes, describe, type Shape } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { castLike } from './cast.ts';
-import { binary, checkNumber, compare, type Input2, unaryWith, withInPlace } from './define.ts';
+import { binary, checkFits, checkNumber, compare, type Input2, unaryWith, withInPlace } from './define.ts';
 import { beforeInPlace, checkSameDtype, finish, finishInPlace, overlaps } from './op.ts';
 
 // ---- two inputs: gradients are at the result's shape, the traversal sums them down to each input's --------------------
@@ -230,6 +230,8 @@ function selection(op: string, cond: Tensor, a: Input2, b: Input2): [Shape, numb
   }
   if (typeof a !== 'number' && typeof b !== 'number') checkSameDtype(op, a, b);
   const typed = typeof a !== 'number' ? a : typeof b !== 'number' ? b : null;
+  if (typed !== null && typeof a === 'number') checkFits(op, a, typed);
+  if (typed !== null && typeof b === 'number') checkFits(op, b, typed);
   return [shape, typed === null ? 0 : typed.code];
 }
 

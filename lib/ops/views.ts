@@ -180,10 +180,13 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   checkTensor('expand', x);
   const sizes = checkShape('expand', shape, -1);
   const skip = sizes.length - x.ndim;
+  if (skip < 0) {
+    throw new ShapeError(`expand: ${show(x.shape)} does not expand to ${show(sizes)}, which has fewer dimensions.`);
+  }
   const strides = sizes.map((size, d) => {
-    const own = skip < 0 ? -1 : d - skip;
+    const own = d - skip;
     if (own >= 0 && size === -1) sizes[d] = x.shape[own]!;
-    if (skip < 0 || sizes[d] === -1 || (own >= 0 && x.shape[own] !== 1 && sizes[d] !== x.shape[own])) {
+    if (sizes[d] === -1 || (own >= 0 && x.shape[own] !== 1 && sizes[d] !== x.shape[own])) {
       throw new ShapeError(
         `expand: ${show(x.shape)} does not expand to ${show(shape)}: only sizes of 1, and dimensions in front, can grow.`,
       );

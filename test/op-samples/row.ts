@@ -170,6 +170,9 @@ interface Binary extends Elementwise {
   slopes?: ByInputs;
 }
 
+/** A number that a whole dtype would cut is refused. */
+const cut: Refusal = [[index([2], 3), 1.5], 'DTypeError', /1.5 with a tensor of int32/];
+
 /** An elementwise op of two tensors, broadcast, or of a tensor and a number. */
 export function binary(spec: Binary): Row {
   const { reference, domain, second = domain } = spec;
@@ -207,6 +210,7 @@ export function binary(spec: Binary): Row {
       [[1, 2], 'ArgumentError', /both operands are numbers/],
       [[a(2), '1'], 'ArgumentError', /second operand is "1"/],
       [[null, b(2)], 'ArgumentError', /first operand is null/],
+      ...(spec.dtypes?.includes('int32') ? [cut] : []),
       ...(spec.refused?.() ?? []),
     ],
   });
