@@ -11,65 +11,28 @@ export class ChainruleError extends Error {
   }
 }
 
+const coded = (code: string) =>
+  class extends ChainruleError {
+    constructor(message: string, options?: ErrorOptions) {
+      super(code, message, options);
+    }
+  };
+
 /** Shapes that do not fit together, or a size that is not one. */
-export class ShapeError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_SHAPE', message, options);
-  }
-}
-
+export class ShapeError extends coded('ERR_SHAPE') {}
 /** Dtypes that differ, or an op that is not defined for a dtype. */
-export class DTypeError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_DTYPE', message, options);
-  }
-}
-
+export class DTypeError extends coded('ERR_DTYPE') {}
 /** A dimension or an index outside its range. */
-export class IndexError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_INDEX', message, options);
-  }
-}
-
+export class IndexError extends coded('ERR_INDEX') {}
 /** An argument of the wrong kind or outside its domain. */
-export class ArgumentError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_ARG', message, options);
-  }
-}
-
+export class ArgumentError extends coded('ERR_ARG') {}
 /** A tensor used after `dispose()` or after its scope ended. */
-export class DisposedError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_DISPOSED', message, options);
-  }
-}
-
+export class DisposedError extends coded('ERR_DISPOSED') {}
 /** A rule of differentiation broken: a freed graph, a changed saved value, a gradient of the wrong shape. */
-export class AutogradError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_AUTOGRAD', message, options);
-  }
-}
-
+export class AutogradError extends coded('ERR_AUTOGRAD') {}
 /** No memory left for tensors, after collecting and trimming. */
-export class MemoryError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_OUT_OF_MEMORY', message, options);
-  }
-}
-
+export class MemoryError extends coded('ERR_OUT_OF_MEMORY') {}
 /** A file that is not what its format demands. */
-export class FormatError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_FORMAT', message, options);
-  }
-}
-
+export class FormatError extends coded('ERR_FORMAT') {}
 /** Something that a compiled program cannot replay. */
-export class CaptureError extends ChainruleError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_CAPTURE', message, options);
-  }
-}
+export class CaptureError extends coded('ERR_CAPTURE') {}

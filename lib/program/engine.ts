@@ -69,10 +69,15 @@ export function flush(): void {
 function recover(count: number): void {
   let failure = native.failure();
   if (failure.status === OUT_OF_MEMORY) {
-    // Collecting writes to the buffer: keep what has not run.
+    // Collecting uses the buffer, and flushes: keep what has not run, and what to give back if it cannot.
     const rest = words.slice(startOf(failure.command), count);
+    const made = fresh.slice(0, freshCount);
     collect();
     words.set(rest);
+    made.forEach((storage, i) => {
+      fresh[i] = storage;
+    });
+    freshCount = made.length;
     if (native.execute(rest.length)) return;
     failure = native.failure();
   }

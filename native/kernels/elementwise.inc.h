@@ -48,12 +48,6 @@ inline auto saved(V v) {
 #define COMPARE(name, forward) CR_ROW(forward_##name, 2, CR_XY, select(forward, one, zero))
 #define TERNARY(name, forward) CR_ROW(forward_##name, 3, CR_CXY, forward)
 #include "elementwise.def"
-#undef UNARY
-#undef UNARY_INT
-#undef BINARY
-#undef BINARY_INT
-#undef COMPARE
-#undef TERNARY
 
 template <class T, class Row>
 void map_kernel(void* out, const void* const* in, size_t n, const double* params) {
@@ -87,12 +81,6 @@ constexpr void fill_elementwise(KernelTable& t) {
 #define COMPARE(name, forward) BINARY_INT(name, forward)
 #define TERNARY(name, forward) BINARY_INT(name, forward)
 #include "elementwise.def"
-#undef UNARY
-#undef UNARY_INT
-#undef BINARY
-#undef BINARY_INT
-#undef COMPARE
-#undef TERNARY
 }
 
 }  // namespace

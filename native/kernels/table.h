@@ -33,12 +33,6 @@ enum MapOp : int32_t {
 #define COMPARE(name, forward) kMap_##name,
 #define TERNARY(name, forward) kMap_##name,
 #include "elementwise.def"
-#undef UNARY
-#undef UNARY_INT
-#undef BINARY
-#undef BINARY_INT
-#undef COMPARE
-#undef TERNARY
   kMapOpCount
 };
 enum Saves : int32_t { SAVES_NONE, SAVES_X, SAVES_Y };

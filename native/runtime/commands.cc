@@ -305,7 +305,6 @@ using Decoder = void (*)(Reader&, Kernels, const Context&);
 constexpr Decoder kDecoders[] = {
 #define COMMAND(name, decoder) decoder,
 #include "../kernels/ops.def"
-#undef COMMAND
 };
 static_assert(sizeof kDecoders / sizeof *kDecoders == kOpcodeCount - kFirstCommand);
 

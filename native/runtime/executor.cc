@@ -109,13 +109,6 @@ const OpName* op_names() {
 #include "../kernels/elementwise.def"
 #include "../kernels/ops.def"
   };
-#undef UNARY
-#undef UNARY_INT
-#undef BINARY
-#undef BINARY_INT
-#undef COMPARE
-#undef TERNARY
-#undef COMMAND
   static_assert(sizeof kNames / sizeof *kNames == kOpcodeCount);
   return kNames;
 }

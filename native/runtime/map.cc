@@ -25,12 +25,6 @@ constexpr int8_t kMapInputs[] = {
 #define COMPARE(name, forward) 2,
 #define TERNARY(name, forward) 3,
 #include "../kernels/elementwise.def"
-#undef UNARY
-#undef UNARY_INT
-#undef BINARY
-#undef BINARY_INT
-#undef COMPARE
-#undef TERNARY
 };
 
 struct Operand {

@@ -16,7 +16,6 @@ enum Opcode : int32_t {
   kBeforeCommands = kFirstCommand - 1,
 #define COMMAND(name, decoder) kCommand_##name,
 #include "../kernels/ops.def"
-#undef COMMAND
   kOpcodeCount
 };
 
