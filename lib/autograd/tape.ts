@@ -109,9 +109,7 @@ export class Node {
     }
     if (!tensor.disposed) return tensor;
     // The user's handle is gone, the value is not: another handle with the same place in the graph.
-    tensor.disposed = false;
     const handle = alias(tensor);
-    tensor.disposed = true;
     handle.node = tensor.node;
     handle.leafRequiresGrad = tensor.leafRequiresGrad;
     return handle;
