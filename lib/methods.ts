@@ -72,8 +72,6 @@ function nodeFor(op: string, t: Tensor) {
 define('retainGrad', function (this: Tensor) {
   const node = nodeFor('retainGrad', this);
   if (this.node === null) return;
-  this.extra ??= {};
-  this.extra.retainsGrad = true;
   node.retaining = this;
 });
 

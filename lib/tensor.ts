@@ -20,12 +20,6 @@ import {
   stridesOf,
 } from './shape.ts';
 
-/** What few tensors have: kept apart so that the many stay small. */
-export interface Extra {
-  /** The node that adds into `grad`; leaves only. */
-  accumulator?: Node;
-  retainsGrad?: boolean;
-}
 export type GradHook = (grad: Tensor) => Tensor | undefined;
 
 export class Tensor implements View {
@@ -52,8 +46,8 @@ export class Tensor implements View {
   leafRequiresGrad = false;
   /** @internal */
   gradTensor: Tensor | null = null;
-  /** @internal */
-  extra: Extra | null = null;
+  /** @internal the node that adds into `grad`; leaves only, made when first needed */
+  accumulator: Node | null = null;
 
   /** @internal */
   constructor(
@@ -112,7 +106,7 @@ export class Tensor implements View {
 
   /** What `backward()` has accumulated here; null before. Only leaves and tensors with `retainGrad()` have one. */
   get grad(): Tensor | null {
-    if (this.node !== null && !this.extra?.retainsGrad && this.gradTensor === null) warnGradOfNonLeaf();
+    if (this.node !== null && this.node.retaining !== this && this.gradTensor === null) warnGradOfNonLeaf();
     return this.gradTensor;
   }
 

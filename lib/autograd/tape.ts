@@ -135,8 +135,7 @@ const ACCUMULATE: Rule<Tensor> = { name: 'AccumulateGrad', vjp: [] };
 export function edgeOf(t: Tensor): Node | null {
   if (t.node !== null) return t.node;
   if (!t.leafRequiresGrad) return null;
-  t.extra ??= {};
-  return (t.extra.accumulator ??= new Node(ACCUMULATE as Rule, [], NOTHING, t, t));
+  return (t.accumulator ??= new Node(ACCUMULATE as Rule, [], NOTHING, t, t));
 }
 
 export const isAccumulator = (node: Node): boolean => node.rule === (ACCUMULATE as Rule);
