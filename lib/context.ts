@@ -1,6 +1,7 @@
-// What is in force where code runs: the grad mode and the open scope. Lowest layer, knows no tensors.
+// What is in force where code runs: grad mode, open scope, hooks on saved tensors. Lowest layer, knows no tensors.
 // Synchronous code shares one mutable context; an async function gets one of its own that follows its awaits.
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Observer } from './autograd/tape.ts';
 import { ArgumentError } from './errors.ts';
 
 /** What was made while a scope is open, and what of it shall outlive the scope. */
@@ -14,13 +15,28 @@ export class Scope<T = unknown> {
   }
 }
 
+/** What happens to tensors that ops save for the backward pass: `pack` when saved, `unpack` when needed again. */
+export interface SavedHooks<T = unknown> {
+  readonly pack: (tensor: T) => unknown;
+  readonly unpack: (packed: unknown) => T;
+  /** Sees every input of an op that is recorded. */
+  readonly input?: (tensor: T) => void;
+  /** Called when the graph lets go of what was packed. */
+  readonly free?: (packed: unknown) => void;
+}
+
 export interface Context {
   /** Whether ops are recorded for differentiation. */
   grad: boolean;
+  /** The user's noGrad is in force: not even the tensors that a vmap works on behind the scenes are recorded. */
+  stopped: boolean;
   scope: Scope | null;
+  savedHooks: SavedHooks | null;
+  /** Sees every op that is recorded, and every gradient on its way back. */
+  observer: Observer | null;
 }
 
-const root: Context = { grad: true, scope: null };
+const root: Context = { grad: true, stopped: false, scope: null, savedHooks: null, observer: null };
 const storage = new AsyncLocalStorage<Context>();
 // Asking AsyncLocalStorage costs more than a small op: only while an async context is alive.
 let asyncContexts = 0;
@@ -55,7 +71,7 @@ export function within<T>(op: string, change: Partial<Context>, fn: () => T, lea
     return storage.run({ ...current(), ...change }, run) as T;
   }
   const context = current();
-  const { grad, scope } = context;
+  const { grad, stopped, scope, savedHooks, observer } = context;
   let result: T | undefined;
   Object.assign(context, change);
   try {
@@ -70,7 +86,10 @@ export function within<T>(op: string, change: Partial<Context>, fn: () => T, lea
     return result;
   } finally {
     context.grad = grad;
+    context.stopped = stopped;
     context.scope = scope;
+    context.savedHooks = savedHooks;
+    context.observer = observer;
     leave?.(result);
   }
 }

@@ -15,7 +15,7 @@ import { checkTensor, type GradHook, Tensor } from './tensor.ts';
 /** What of the op library has no method: its first argument is not the tensor it works on. */
 const NOT_METHODS = [
   ...(['arange', 'empty', 'eye', 'full', 'linspace', 'ones', 'tensor', 'zeros'] as const),
-  ...(['bernoulli', 'normal', 'rand', 'randint', 'randn', 'randperm', 'cat', 'stack'] as const),
+  ...(['bernoulli', 'normal', 'rand', 'randint', 'randn', 'randperm', 'cat', 'stack', 'einsum'] as const),
 ];
 type NotMethod = (typeof NOT_METHODS)[number] | 'max' | 'min';
 

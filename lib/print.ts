@@ -41,6 +41,8 @@ function corners(t: Tensor): Tensor {
 /** `tensor([[1., 2.],\n        [3., 4.]], requiresGrad=true)` */
 export function format(t: Tensor): string {
   if (t.disposed) return `tensor(<disposed>, shape=${show(t.shape)}, dtype=${t.dtype})`;
+  if (t.physical !== null)
+    return `tensor(<one of ${t.physical.shape[0]} in vmap>, shape=${show(t.shape)}, dtype=${t.dtype})`;
   const summary = t.numel > MANY;
   const flat = noGrad(() => scope(() => toTypedArray(summary ? corners(t) : t)));
   const plain = t.dtype === 'int32' || t.dtype === 'uint8';

@@ -47,8 +47,25 @@ export class Generator {
   /** @internal takes what n elements of a dtype use up: four words a block, two words an element of float64 */
   take(n: number, code: number): GeneratorState {
     const taken = this.stateDict();
+    drawObserver?.(this);
     this.#counter = (this.#counter + BigInt(Math.ceil(n / (code === F64 ? 2 : 4)))) & MASK;
     return taken;
+  }
+}
+
+let drawObserver: ((generator: Generator) => void) | null = null;
+
+/** Runs fn, telling the observer of every generator that numbers are drawn from, before they are. */
+export function observeDraws<T>(observer: (generator: Generator) => void, fn: () => T): T {
+  const outer = drawObserver;
+  drawObserver = (generator) => {
+    outer?.(generator);
+    observer(generator);
+  };
+  try {
+    return fn();
+  } finally {
+    drawObserver = outer;
   }
 }
 

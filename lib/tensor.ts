@@ -22,6 +22,13 @@ import {
 
 export type GradHook = (grad: Tensor) => Tensor | undefined;
 
+/** The tangent of a tensor in one forward-mode derivative, and those in others around it. */
+export interface Dual {
+  readonly level: number;
+  readonly tangent: Tensor;
+  readonly next: Dual | null;
+}
+
 export class Tensor implements View {
   /** @internal */
   readonly storage: Storage;
@@ -46,8 +53,14 @@ export class Tensor implements View {
   leafRequiresGrad = false;
   /** @internal */
   gradTensor: Tensor | null = null;
+  /** @internal how many backward passes have added into `grad` since it was set */
+  gradPasses = 0;
   /** @internal the node that adds into `grad`; leaves only, made when first needed */
   accumulator: Node | null = null;
+  /** @internal its tangents, where a forward-mode derivative is being computed */
+  dual: Dual | null = null;
+  /** @internal inside vmap: all examples together, the batch as dimension 0 */
+  readonly physical: Tensor | null = null;
 
   /** @internal */
   constructor(
@@ -119,6 +132,7 @@ export class Tensor implements View {
       }
     }
     this.gradTensor = value;
+    this.gradPasses = 0;
   }
 
   /**
@@ -133,6 +147,13 @@ export class Tensor implements View {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** @internal another handle on the very same elements, outside the graph */
+  alias(): Tensor {
+    this.storage.owners++;
+    const { storage, shape, strides, offset, numel, code, isContiguous } = this;
+    return track(new Tensor(storage, shape, strides, offset, numel, code, isContiguous, storage.graphVersion));
   }
 }
 
@@ -186,14 +207,6 @@ export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset: numbe
   const numel = numelOf(shape);
   const dense = isRowMajor(shape, strides);
   return track(new Tensor(base.storage, shape, strides, offset, numel, base.code, dense, base.storage.graphVersion));
-}
-
-/** Another handle on the very same elements, outside the graph. */
-export function alias(t: Tensor): Tensor {
-  t.storage.owners++;
-  return track(
-    new Tensor(t.storage, t.shape, t.strides, t.offset, t.numel, t.code, t.isContiguous, t.storage.graphVersion),
-  );
 }
 
 /** Puts a new tensor under the care of the open scope, or of the garbage collector. */
@@ -256,7 +269,7 @@ export function keep<T extends Tensor>(t: T): T {
 
 /** @throws AutogradError */
 export function assertNotStale(op: string, t: Tensor): void {
-  if (t.viewVersion >= 0 && t.viewVersion !== t.storage.graphVersion && current().grad) {
+  if (t.viewVersion >= 0 && t.viewVersion !== t.storage.graphVersion) {
     throw new AutogradError(
       `${op}: this view of shape ${show(t.shape)} was taken before its base was changed in place by a recorded op. ` +
         'Take the view again after the change.',

@@ -6,17 +6,17 @@ import { fileURLToPath } from 'node:url';
 
 // From low to high: a file imports from its own layer and lower ones. The first layer that names a file has it.
 const LAYERS = [
-  ['errors', 'shape', 'dtype', 'arguments', 'context', 'native', 'random', 'runtime'],
+  ['errors', 'shape', 'dtype', 'arguments', 'call-site', 'context', 'native', 'random', 'runtime'],
   ['program/'],
   ['tensor', 'autograd/tape'],
   ['ops/'],
   ['autograd/', 'print'],
   ['methods'],
   ['compile'],
-  ['nn/', 'optim/', 'data/', 'io/', 'viz/'],
+  ['nn/', 'optim/', 'data/', 'io/', 'random/', 'viz/'],
   ['index'],
 ];
-const BARRELS = ['ops/index.ts', 'index.ts'];
+const BARRELS = ['ops/index.ts', 'optim/lr-scheduler.ts', 'index.ts'];
 // What users see as `nn`, `optim`, …: gathers its directory, for index.ts alone.
 const NAMESPACE = /^(\w+)\/\1\.ts$/;
 const MAX_LINES = 400;

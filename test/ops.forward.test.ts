@@ -10,7 +10,6 @@ import {
   dtypeOf,
   expectClose,
   expectSameBits,
-  ndsIn,
   referenceOf,
   rounded,
   samples,
@@ -19,13 +18,10 @@ import {
   toNd,
   toTensors,
 } from './helpers.ts';
-import { ALL, type DType, type Row } from './op-samples/row.ts';
+import type { DType, Row } from './op-samples/row.ts';
 import { opSamples } from './op-samples.ts';
+import { dtypesOf, dtypesOfRow } from './op-table.ts';
 import { Nd } from './reference.ts';
-
-/** The dtypes to run; one for an op without a float input. */
-const dtypesOf = (row: Row, args: Args): readonly DType[] =>
-  ndsIn(args).some((x) => x.kind === 'float') ? (row.dtypes ?? ALL) : ['float32'];
 
 function checkResult(name: string, row: Row, args: Args, dtype: DType): void {
   const what = `${name}(${showArgs(args)}) in ${dtype}`;
@@ -57,9 +53,9 @@ function checkResult(name: string, row: Row, args: Args, dtype: DType): void {
 const MANTISSAS: readonly DType[] = ['float32', 'float64', 'bfloat16'];
 
 describe.each(Object.entries(opSamples))('%s', (name, row) => {
-  it('is as its reference', () => {
+  it.each(dtypesOfRow(name, row))('is as its reference in %s', (dtype) => {
     for (const args of samples(name, row)) {
-      for (const dtype of dtypesOf(row, args)) scope(() => checkResult(name, row, args, dtype));
+      if (dtypesOf(row, args).includes(dtype)) scope(() => checkResult(name, row, args, dtype));
     }
   });
 });

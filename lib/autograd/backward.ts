@@ -57,7 +57,7 @@ function walk(
 ): void {
   const roots = outputs.map((t) => edgeOf(t)!);
   const record = options.createGraph ?? false;
-  within('backward', { grad: record }, () => new Walk(options, captures).run(roots, gradients));
+  within('backward', { grad: record, stopped: !record }, () => new Walk(options, captures).run(roots, gradients));
 }
 
 /**
@@ -74,6 +74,9 @@ export function backward(
   checkOptions('backward', options, { ...OPTIONS, inputs: [] });
   if (options.inputs !== undefined && !Array.isArray(options.inputs)) {
     throw new ArgumentError(`backward: inputs is ${describe(options.inputs)}. Expected an array of tensors.`);
+  }
+  if (x instanceof Object && x.physical) {
+    throw new AutogradError('backward: inside vmap there is no grad to add into. Use grad(), which returns gradients.');
   }
   const start = seed('backward', x, gradient, options);
   if (options.inputs === undefined) {

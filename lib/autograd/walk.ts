@@ -5,11 +5,10 @@ import { DTYPES } from '../dtype.ts';
 import { AutogradError } from '../errors.ts';
 import { clone } from '../ops/cast.ts';
 import { add } from '../ops/elementwise.ts';
-import { sum } from '../ops/reduce.ts';
-import { reshape } from '../ops/views.ts';
+import { sumTo } from '../ops/sum-to.ts';
 import { adopt } from '../program/engine.ts';
-import { type Shape, sameShape, show } from '../shape.ts';
-import { alias, checkTensor, type GradHook, keep, type Tensor } from '../tensor.ts';
+import { sameShape, show } from '../shape.ts';
+import { checkTensor, type GradHook, keep, type Tensor } from '../tensor.ts';
 import { isAccumulator, type Node } from './tape.ts';
 
 export interface BackwardOptions {
@@ -51,14 +50,6 @@ function onPathTo(targets: ReadonlyMap<Node, Capture>, order: readonly Node[]): 
   return wanted;
 }
 
-/** Sums a gradient of a broadcast op down to the shape that its input had before it was broadcast. */
-function sumTo(g: Tensor, shape: Shape): Tensor {
-  if (sameShape(g.shape, shape)) return g;
-  const skip = g.ndim - shape.length;
-  const dims = g.shape.map((_, d) => d).filter((d) => d < skip || (shape[d - skip] === 1 && g.shape[d] !== 1));
-  return reshape(sum(g, dims, { keepdim: true }), shape);
-}
-
 function checkGradient(name: string, edge: Node, input: number, g: Tensor): void {
   if (g.code !== edge.code) {
     throw new AutogradError(
@@ -73,7 +64,37 @@ function checkGradient(name: string, edge: Node, input: number, g: Tensor): void
   }
 }
 
+/** Of a node that has had its turn. */
+const DONE = -1;
+
+/** Gradients go from here to leaves and nowhere else. */
+const endsAtLeaves = ({ edges }: Node): boolean => edges.every((edge) => edge === null || isAccumulator(edge));
+
+/** The gradient as the walk's own; what a vjp passes on as it came, or hands out twice, is not. */
+function takeFrom(made: Tensor[], gradient: Tensor): Tensor {
+  const at = made.lastIndexOf(gradient);
+  if (at < 0) return handleOn(gradient);
+  made.splice(at, 1);
+  return gradient;
+}
+
+/** Frees a tensor of the walk's own; where a view made on the way lives on, the storage is the collector's. */
+function release(t: Tensor): void {
+  t.dispose();
+  if (t.viewVersion < 0 && t.storage.slot >= 0) adopt(t.storage);
+}
+
+/** Frees what was made from `start` on. */
+function releaseAll(made: Tensor[], start: number): void {
+  for (let i = start; i < made.length; i++) release(made[i]!);
+  if (made.length > start) made.length = start;
+}
+
 export type Capture = (g: Tensor) => void;
+
+let running: Walk | null = null;
+/** The innermost walk under way. */
+export const currentWalk = (): Walk | null => running;
 
 /** One walk. Gradients on the way are its own: freed as soon as they are spent, unless recorded. */
 export class Walk {
@@ -95,27 +116,49 @@ export class Walk {
   /** Takes ownership of the gradients, one per root. */
   run(roots: readonly Node[], gradients: readonly Tensor[]): void {
     const order = reachable(roots);
+    const around = running;
+    running = this;
     if (this.#captures !== null) this.#wanted = onPathTo(this.#captures, order);
     // A walk inside a hook or a vjp may cross nodes where gradients of the outer walk wait.
-    const waiting = order.map((node) => node.pending);
-    for (const node of order) node.pending = null;
+    const outer = order.map(({ pending, arrivals }) => ({ pending, arrivals }));
+    for (const node of order) {
+      node.pending = null;
+      node.arrivals = 0;
+    }
+    for (const { edges } of order) for (let i = 0; i < edges.length; i++) if (edges[i] !== null) edges[i]!.arrivals++;
     try {
       roots.forEach((root, i) => {
         this.#deliver(root, gradients[i]!);
       });
-      for (const node of order) {
-        const g = node.pending;
-        if (g === null) continue;
-        node.pending = null;
-        if (this.#wanted === null || this.#wanted.has(node)) this.#visit(node, g);
-        else this.#spend(g);
-      }
+      for (const node of order) if (node.arrivals !== DONE) this.#run(node);
     } finally {
+      running = around;
       order.forEach((node, i) => {
         if (node.pending !== null) this.#spend(node.pending);
-        node.pending = waiting[i]!;
+        node.pending = outer[i]!.pending;
+        node.arrivals = outer[i]!.arrivals;
       });
     }
+  }
+
+  /** Visits a node at which all gradients have arrived, if there are any. */
+  #run(node: Node): void {
+    node.arrivals = DONE;
+    const g = node.pending;
+    node.pending = null;
+    if (g !== null && (this.#wanted === null || this.#wanted.has(node))) this.#visit(node, g);
+    else {
+      if (g !== null) this.#spend(g);
+      for (let i = 0; i < node.edges.length; i++) this.#pass(node.edges[i]!, null);
+    }
+  }
+
+  /** Hands a gradient on to a node, and counts that one use of its output has been dealt with. */
+  #pass(edge: Node | null, g: Tensor | null): void {
+    if (edge === null) return;
+    if (g !== null) this.#deliver(edge, g);
+    // Leaves are as old as the model, but do not wait for their turn: all gradients would stay until the end.
+    if (--edge.arrivals === 0 && endsAtLeaves(edge)) this.#run(edge);
   }
 
   /** Adds a gradient to those that wait at a node. Takes ownership. */
@@ -126,7 +169,8 @@ export class Walk {
       return;
     }
     // Only this walk knows the sum so far: add in place, unless it is recorded or shared.
-    if (!this.#record && before.isContiguous && before.storage.owners === 1) {
+    const plain = g.physical === null && g.dual === null && before.dual === null;
+    if (!this.#record && plain && before.isContiguous && before.storage.owners === 1) {
       add.inPlace(before, g);
     } else {
       node.pending = add(before, g);
@@ -136,7 +180,7 @@ export class Walk {
   }
 
   #spend(g: Tensor): void {
-    if (!this.#record) g.dispose();
+    if (!this.#record) release(g);
   }
 
   /** The user may keep g from here on: the walk goes on with another handle, and never writes to the storage. */
@@ -152,27 +196,49 @@ export class Walk {
     this.#captures?.get(node)?.(g);
     if (node.retaining !== null) this.accumulate(node.retaining, g);
     if (isAccumulator(node)) {
+      if (node.nodeHooks !== null) {
+        const seen = g;
+        g = this.#lend(g);
+        for (const hook of node.nodeHooks) hook([], seen);
+      }
       if (this.#captures === null) this.accumulate(node.context as Tensor, g);
       this.#spend(g);
       return;
     }
-    let gradients: (Tensor | null)[];
-    try {
-      gradients = this.#record ? this.#differentiate(node, g) : this.#differentiateAlone(node, g);
-    } catch (error) {
+    // Nothing is wanted from below: its node is neither run nor freed.
+    if (node.edges.some((edge) => this.#wants(edge))) this.#visitInputs(node, g);
+    else {
+      for (let i = 0; i < node.edges.length; i++) this.#pass(node.edges[i]!, null);
       this.#spend(g);
-      throw error;
     }
-    if (node.nodeHooks !== null) {
-      const [seen, seenG] = [gradients, g];
-      gradients = seen.map((gradient) => gradient && this.#lend(gradient));
-      g = this.#lend(g);
-      for (const hook of node.nodeHooks) hook(seen, seenG);
-    }
-    if (!this.#retain) node.free();
+  }
+
+  #visitInputs(node: Node, g: Tensor): void {
     const { edges } = node;
-    for (let i = 0; i < edges.length; i++) if (gradients[i]) this.#deliver(edges[i]!, gradients[i]!);
-    this.#spend(g);
+    const { observer } = current();
+    let arrived = g;
+    try {
+      if (node.nodeHooks === null && observer === null) {
+        this.#differentiate(node, g, (i, gradient) => this.#pass(edges[i]!, gradient));
+        if (!this.#retain) node.free();
+      } else {
+        let gradients = new Array<Tensor | null>(edges.length).fill(null);
+        this.#differentiate(node, g, (i, gradient) => {
+          gradients[i] = gradient;
+        });
+        if (node.nodeHooks !== null) {
+          const seen = gradients;
+          gradients = seen.map((gradient) => gradient && this.#lend(gradient));
+          arrived = this.#lend(g);
+          for (const hook of node.nodeHooks) hook(seen, g);
+        }
+        observer?.differentiated(node, arrived, gradients);
+        if (!this.#retain) node.free();
+        for (let i = 0; i < edges.length; i++) this.#pass(edges[i]!, gradients[i]!);
+      }
+    } finally {
+      this.#spend(arrived);
+    }
   }
 
   #callHooks(node: Node, hooks: ReadonlySet<GradHook>, arrived: Tensor): Tensor {
@@ -190,57 +256,77 @@ export class Walk {
     return mine;
   }
 
-  /** The gradients of a node's inputs; whatever else its vjps make is freed at once. */
-  #differentiateAlone(node: Node, g: Tensor): (Tensor | null)[] {
+  /**
+   * Gives `receive` the gradient of each input, the last first: those are the weights, whose gradients end at a leaf and
+   * are out of the way when the next is computed. Whatever else the vjps make is freed at once.
+   */
+  #differentiate(node: Node, g: Tensor, receive: (i: number, gradient: Tensor | null) => void): void {
+    if (this.#record) {
+      this.#gradientsOf(node, g, 0, receive);
+      return;
+    }
     const { made } = this.#temporaries;
     const context = current();
     const outer = context.scope;
+    const start = made.length;
     context.scope = this.#temporaries;
-    const owned: Tensor[] = [];
     try {
-      const gradients = this.#differentiate(node, g);
-      for (let i = 0; i < gradients.length; i++) {
-        const gradient = gradients[i]!;
-        if (gradient === null) continue;
-        // What a vjp passes on as it came, or hands out twice, is not the walk's own.
-        const own = made.includes(gradient) && !owned.includes(gradient) ? gradient : handleOn(gradient);
-        gradients[i] = own;
-        owned.push(own);
-      }
-      return gradients;
+      this.#gradientsOf(node, g, start, (i, gradient) => {
+        const own = gradient && takeFrom(made, gradient);
+        context.scope = outer;
+        try {
+          receive(i, own);
+        } finally {
+          context.scope = this.#temporaries;
+        }
+      });
     } finally {
       context.scope = outer;
-      for (const t of made) if (!owned.includes(t)) t.dispose();
-      made.length = 0;
+      releaseAll(made, start);
     }
   }
 
-  #differentiate(node: Node, g: Tensor): (Tensor | null)[] {
+  #gradientsOf(node: Node, g: Tensor, start: number, receive: (i: number, gradient: Tensor | null) => void): void {
     const { edges, rule, context } = node;
-    const { vjp } = rule;
+    const { vjp, pull } = rule;
+    const { made } = this.#temporaries;
     const saved = node.unpack();
-    const gradients = new Array<Tensor | null>(edges.length);
-    for (let i = 0; i < edges.length; i++) {
+    const checked = (i: number, gradient: Tensor | null): Tensor | null => {
       const edge = edges[i]!;
-      gradients[i] = null;
-      if (edge === null || (this.#wanted !== null && !this.#wanted.has(edge))) continue;
-      let gradient = (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i);
-      if (gradient === null) continue;
-      if (rule.broadcasts) gradient = sumTo(gradient, edge.shape);
-      checkGradient(rule.name, edge, i, gradient);
-      gradients[i] = gradient;
+      if (gradient === null || !this.#wants(edge)) return null;
+      const own = rule.broadcasts ? sumTo(gradient, edge.shape) : gradient;
+      checkGradient(rule.name, edge, i, own);
+      return own;
+    };
+    if (pull) {
+      const needed = edges.map((edge) => this.#wants(edge));
+      const all = pull(g, saved, context, needed).map((gradient, i) => checked(i, gradient));
+      for (let i = edges.length - 1; i >= 0; i--) receive(i, all[i]!);
+      return;
     }
-    return gradients;
+    // Of one vjp after another: what is not a gradient goes before the next.
+    const unpacked = this.#record ? Number.POSITIVE_INFINITY : Math.max(made.length, start);
+    for (let i = edges.length - 1; i >= 0; i--) {
+      const wanted = this.#wants(edges[i]!);
+      const gradient = wanted ? (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i) : null;
+      receive(i, checked(i, gradient));
+      releaseAll(made, unpacked);
+    }
+  }
+
+  #wants(edge: Node | null): edge is Node {
+    return edge !== null && (this.#wanted === null || this.#wanted.has(edge));
   }
 
   /** Adds g into the grad of t, a leaf or a tensor that retains its gradient. */
   accumulate(t: Tensor, g: Tensor): void {
     const before = t.gradTensor;
+    t.gradPasses++;
     if (before === null || before.disposed) {
       // The walk's own gradient becomes t's as it is; one that is recorded, or shares its storage, is copied.
       const own = !this.#record && g.isContiguous && g.storage.owners === 1 && g.storage.bytes === g.nbytes;
       t.gradTensor = outlive(own ? handleOn(g) : clone(g));
-    } else if (this.#record) {
+    } else if (this.#record || before.dual !== null || g.dual !== null) {
       t.gradTensor = outlive(add(before, g));
     } else {
       add.inPlace(before, g);
@@ -253,7 +339,8 @@ export function handleOn(t: Tensor): Tensor {
   const context = current();
   const { scope } = context;
   context.scope = null;
-  const handle = alias(t);
+  const handle = t.alias();
+  handle.dual = t.dual;
   context.scope = scope;
   return handle;
 }

@@ -3,18 +3,18 @@ import { checkOptions } from '../arguments.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { F64, isFloat } from '../dtype.ts';
 import { broadcastShapes, sameShape } from '../shape.ts';
-import { checkTensor, scope, type Tensor } from '../tensor.ts';
+import { scope, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { checkNumber } from './define.ts';
 import { abs, add, eq, le, lt, maximum, mul, ne, sub } from './elementwise.ts';
 import { checkSameDtype } from './op.ts';
-import { item } from './read.ts';
+import { checkReadable, item } from './read.ts';
 import { all } from './reduce.ts';
 
 /** Whether a and b have one shape, one dtype and equal elements; NaN equals nothing. torch.equal */
 export function equal(a: Tensor, b: Tensor): boolean {
-  checkTensor('equal', a, 'first operand');
-  checkTensor('equal', b, 'second operand');
+  checkReadable('equal', a, 'first operand');
+  checkReadable('equal', b, 'second operand');
   if (a.code !== b.code || !sameShape(a.shape, b.shape)) return false;
   return noGrad(() => scope(() => item(all(eq(a, b))) === 1));
 }
@@ -30,8 +30,8 @@ export interface CloseOptions {
  * only with equalNan. Defaults: rtol 1e-5, atol 1e-8. torch.allclose
  */
 export function allClose(a: Tensor, b: Tensor, options: CloseOptions = {}): boolean {
-  checkTensor('allClose', a, 'first operand');
-  checkTensor('allClose', b, 'second operand');
+  checkReadable('allClose', a, 'first operand');
+  checkReadable('allClose', b, 'second operand');
   checkSameDtype('allClose', a, b);
   checkOptions('allClose', options, { rtol: 0, atol: 0, equalNan: false });
   const { rtol = 1e-5, atol = 1e-8, equalNan = false } = options;

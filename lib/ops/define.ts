@@ -1,13 +1,14 @@
 // How elementwise ops are made from a kernel row: `unary` and `binary` give the function, its in-place twin and its
 // rule of differentiation. The ops themselves stand in elementwise.ts.
-import { type Rule, record, recording } from '../autograd/tape.ts';
-import { current } from '../context.ts';
+import { needsGrad, type Rule, record, recording, tracks } from '../autograd/tape.ts';
 import { BOOL, isFloat } from '../dtype.ts';
 import { ArgumentError, DTypeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import { copy, map } from '../program/commands.ts';
 import { describe, sameShape } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
+import { overBatch, spreadOver } from './align.ts';
+import { Batched, levelOf, lower } from './batched.ts';
 import {
   beforeInPlace,
   checkKernel,
@@ -15,7 +16,6 @@ import {
   finishInPlace,
   finishPlain,
   freshLike,
-  needsGrad,
   overlaps,
   resultShape,
 } from './op.ts';
@@ -28,8 +28,12 @@ function preserve(x: Tensor): Tensor {
   const out = fresh(x.shape, x.code);
   copy(out, x);
   out.node = x.node;
+  out.dual = x.dual;
   return track(out);
 }
+
+/** One example of a vmap. */
+const isBatched = (t: Input2): boolean => typeof t !== 'number' && t.physical !== null;
 
 // ---- one input ------------------------------------------------------------------------------------------------------
 export interface UnarySpec {
@@ -79,28 +83,34 @@ export function unaryWith(multiply: (a: Tensor, b: Input2) => Tensor): {
 function make(multiply: (a: Tensor, b: Input2) => Tensor, name: string, spec: UnarySpec, kernel: string): ParametricOp {
   const op = opcode(kernel, spec.saves);
   const pullback = opcode(`${kernel}Vjp`);
+  const fused = (g: Tensor, saved: Tensor | undefined, p0: number, p1: number): Tensor => {
+    if (tracks(g) || (saved !== undefined && tracks(saved))) return multiply(g, spec.derivative(saved ?? g, p0, p1));
+    const level = levelOf(g, saved);
+    if (level !== null) {
+      return finishPlain(lower(level, () => fused(spreadOver(level, g), saved && spreadOver(level, saved), p0, p1)));
+    }
+    const out = freshLike(g);
+    map(pullback, out, g, saved, undefined, p0, p1);
+    return finishPlain(out);
+  };
   const rule: Rule<readonly [number, number]> = {
     name: nodeName(name),
-    vjp: [
-      (g, [saved], [p0, p1]) => {
-        if (current().grad && (needsGrad(g) || (saved !== undefined && needsGrad(saved)))) {
-          return multiply(g, spec.derivative(saved ?? g, p0, p1));
-        }
-        const out = freshLike(g);
-        map(pullback, out, g, saved, undefined, p0, p1);
-        return finishPlain(out);
-      },
-    ],
+    elementwise: true,
+    vjp: [(g, [saved], [p0, p1]) => fused(g, saved, p0, p1)],
   };
   const savedOf = (x: Tensor, y: Tensor): Tensor[] => (spec.saves === 'none' ? [] : [spec.saves === 'x' ? x : y]);
 
   const run = (x: Tensor, p0: number, p1 = 0): Tensor => {
     checkTensor(name, x);
     checkKernel(name, op, x);
-    const out = freshLike(x);
-    map(op, out, x, undefined, undefined, p0, p1);
+    let out: Tensor;
+    if (x instanceof Batched) out = lower(x.level, () => run(x.physical, p0, p1));
+    else {
+      out = freshLike(x);
+      map(op, out, x, undefined, undefined, p0, p1);
+    }
     finishPlain(out);
-    if (current().grad && needsGrad(x)) record(out, rule, [x], savedOf(x, out), [p0, p1]);
+    if (tracks(x)) record(out, rule, [x], savedOf(x, out), [p0, p1]);
     return out;
   };
   const inPlace = (x: Tensor, p0: number, p1 = 0): Tensor => {
@@ -182,6 +192,7 @@ export function binary(name: string, spec: BinarySpec): BinaryOp {
   const rule: Rule<Numbers> = {
     name: nodeName(name),
     broadcasts: true,
+    elementwise: true,
     vjp: [
       (g, [a, b, y], n) => spec.vjp[0](g, a ?? n.a, b ?? n.b, y!),
       (g, [a, b, y], n) => spec.vjp[1](g, a ?? n.a, b ?? n.b, y!),
@@ -207,11 +218,15 @@ export function binary(name: string, spec: BinarySpec): BinaryOp {
 
   const run = (a: Input2, b: Input2): Tensor => {
     const like = checkOperands(name, op, a, b);
-    const out = output(name, a, b, like, like.code);
-    map(op, out, a, b);
+    let out: Tensor;
+    if (isBatched(a) || isBatched(b)) out = overBatch(run, a, b)!;
+    else {
+      out = output(name, a, b, like, like.code);
+      map(op, out, a, b);
+    }
     finishPlain(out);
     // Spelt out, where finish() would do: small ops cost little else, and most are not recorded.
-    if (current().grad && ((typeof a !== 'number' && needsGrad(a)) || (typeof b !== 'number' && needsGrad(b)))) {
+    if ((typeof a !== 'number' && tracks(a)) || (typeof b !== 'number' && tracks(b))) {
       record(out, rule, inputs(a, b), savedOf(a, b, out), numbers(a, b));
     }
     return out;
@@ -235,12 +250,14 @@ export function binary(name: string, spec: BinarySpec): BinaryOp {
 /** A comparison: bool, never differentiated. */
 export function compare(name: string): (a: Input2, b: Input2) => Tensor {
   const op = opcode(name);
-  return (a, b) => {
+  const run = (a: Input2, b: Input2): Tensor => {
     const like = checkOperands(name, op, a, b);
+    if (isBatched(a) || isBatched(b)) return finishPlain(overBatch(run, a, b)!);
     const out = output(name, a, b, like, BOOL);
     map(op, out, a, b);
     return finishPlain(out);
   };
+  return run;
 }
 
 /** @throws ArgumentError unless value is a number (NaN and infinities are) */

@@ -6,8 +6,9 @@ import { BOOL } from '../dtype.ts';
 import { ArgumentError, DTypeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import { map } from '../program/commands.ts';
-import { broadcastShapes, describe, type Shape } from '../shape.ts';
+import { broadcastShapes, checkInteger, describe, type Shape } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { overBatch } from './align.ts';
 import { castLike } from './cast.ts';
 import { binary, checkFits, checkNumber, compare, type Input2, unaryWith, withInPlace } from './define.ts';
 import { beforeInPlace, checkSameDtype, finish, finishInPlace, overlaps } from './op.ts';
@@ -62,14 +63,21 @@ export const le = compare('le');
 const { unary, parametric } = unaryWith((a, b) => mul(a, b));
 const { PI, SQRT1_2, LN2, sqrt: root } = Math;
 const step = (condition: Tensor, like: Tensor): Tensor => castLike(condition, like);
+// At NaN no comparison holds; which way the gradient goes there depends on which is asked.
+const not = (condition: Tensor): Tensor => eq(condition, 0);
 
 export const neg = unary('neg', { saves: 'none', derivative: () => -1 });
 export const abs = unary('abs', { saves: 'x', derivative: (x) => sign(x) });
 export const sign = unary('sign', { saves: 'none', derivative: () => 0 });
 export const floor = unary('floor', { saves: 'none', derivative: () => 0 });
 export const ceil = unary('ceil', { saves: 'none', derivative: () => 0 });
-/** To the nearest whole number, ties to even. */
-export const round = unary('round', { saves: 'none', derivative: () => 0 });
+const toWhole = unary('round', { saves: 'none', derivative: () => 0 });
+/** To the nearest number of so many decimals, ties to even. */
+export function round(x: Tensor, decimals = 0): Tensor {
+  if (decimals === 0) return toWhole(x);
+  const scale = 10 ** Math.abs(checkInteger('round', 'decimals', decimals, -300));
+  return decimals > 0 ? div(toWhole(mul(x, scale)), scale) : mul(toWhole(div(x, scale)), scale);
+}
 
 export const exp = unary('exp', { saves: 'y', derivative: (y) => y });
 export const expm1 = unary('expm1', { saves: 'y', derivative: (y) => add(y, 1) });
@@ -94,9 +102,9 @@ export const tanh = unary('tanh', { saves: 'y', derivative: (y) => sub(1, square
 /** 1 / (1 + exp(-x)). */
 export const sigmoid = unary('sigmoid', { saves: 'y', derivative: (y) => mul(y, sub(1, y)) });
 /** max(x, 0); NaN stays NaN, the gradient at 0 is 0. */
-export const relu = unary('relu', { saves: 'y', derivative: (y) => step(gt(y, 0), y) });
+export const relu = unary('relu', { saves: 'y', derivative: (y) => step(not(le(y, 0)), y) });
 /** min(max(x, 0), 6). */
-export const relu6 = unary('relu6', { saves: 'x', derivative: (x) => step(mul(gt(x, 0), gt(6, x)), x) });
+export const relu6 = unary('relu6', { saves: 'x', derivative: (x) => step(not(maximum(le(x, 0), ge(x, 6))), x) });
 export const selu = unary('selu', {
   saves: 'x',
   derivative: (x) => where(gt(x, 0), SELU_SCALE, mul(exp(x), SELU_SCALE * SELU_ALPHA)),
@@ -140,7 +148,7 @@ export const elu = (x: Tensor, alpha = 1): Tensor => elus(x, checkNumber('elu', 
 
 const hard = parametric('hardtanh', {
   saves: 'x',
-  derivative: (x, low, high) => step(mul(gt(x, low), gt(high, x)), x),
+  derivative: (x, low, high) => step(not(maximum(le(x, low), ge(x, high))), x),
 });
 /** x between min and max, which it is cut to. */
 export const hardtanh = (x: Tensor, min = -1, max = 1): Tensor =>
@@ -211,7 +219,9 @@ const powNumber = parametric(
 const WHERE = opcode('where');
 const whereRule: Rule = {
   name: 'WhereBackward',
+  selects: true,
   broadcasts: true,
+  elementwise: true,
   vjp: [() => null, (g, [cond]) => where(cond!, g, 0), (g, [cond]) => where(cond!, 0, g)],
 };
 
@@ -242,8 +252,8 @@ function selection(op: string, cond: Tensor, a: Input2, b: Input2): [Shape, numb
 export function where(cond: Tensor, a: Input2, b: Input2): Tensor {
   checkCondition('where', cond, 'condition');
   const [shape, code] = selection('where', cond, a, b);
-  const out = fresh(shape, code);
-  map(WHERE, out, cond, a, b);
+  const out = overBatch(where, cond, a, b) ?? fresh(shape, code);
+  if (out.physical === null) map(WHERE, out, cond, a, b);
   return finish(out, whereRule, [cond, ...tensorsOf(a, b)], [cond], null);
 }
 const tensorsOf = (a: Input2, b: Input2): (Tensor | null)[] => [
@@ -253,14 +263,16 @@ const tensorsOf = (a: Input2, b: Input2): (Tensor | null)[] => [
 
 const fillRule: Rule = {
   name: 'MaskedFillBackward',
+  selects: true,
   broadcasts: true,
+  elementwise: true,
   vjp: [(g, [mask]) => where(mask!, 0, g), () => null],
 };
 
 function fillWhere(x: Tensor, mask: Tensor, value: number): Tensor {
   const shape = fillShape('maskedFill', x, mask, value);
-  const out = fresh(shape, x.code);
-  map(WHERE, out, mask, value, x);
+  const out = overBatch((x, mask) => fillWhere(x, mask, value), x, mask) ?? fresh(shape, x.code);
+  if (out.physical === null) map(WHERE, out, mask, value, x);
   return finish(out, fillRule, [x, mask], [mask], null);
 }
 

@@ -1,14 +1,20 @@
 // Every op, by name. The only barrel of the library besides lib/index.ts.
+export { type AttentionOptions, scaledDotProductAttention } from './attention.ts';
 export { clone, contiguous, double, float, to } from './cast.ts';
 export { allClose, equal } from './compare.ts';
+export { type ConvOptions, conv1d, conv2d } from './convolution.ts';
 export { arange, empty, eye, full, fullLike, linspace, ones, onesLike, tensor, zeros, zerosLike } from './create.ts';
+export { dropout } from './dropout.ts';
+export { einsum } from './einsum.ts';
 export * from './elementwise.ts';
 export * from './indexing.ts';
 export * from './join.ts';
-export { dropout, layerNorm, rmsNorm } from './layers.ts';
 export * from './losses.ts';
 export * from './matmul.ts';
+export * from './normalization.ts';
+export { avgPool2d, type MaxPoolOptions, maxPool2d, type PoolOptions } from './pooling.ts';
 export { bernoulli, normal, rand, randint, randn, randperm } from './random.ts';
 export * from './reduce.ts';
 export * from './softmax.ts';
+export { sort, topk } from './sort.ts';
 export * from './views.ts';

@@ -6,10 +6,12 @@ import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { checkDim, checkInteger, numelOf, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { spreadOver } from './align.ts';
+import { allOf, Batched, isBatchedAt, levelOf, lower } from './batched.ts';
 import { cast } from './cast.ts';
 import { filled } from './create.ts';
-import { checkIndex, checkSameDtype, dense, drop, finish } from './op.ts';
-import { narrow } from './views.ts';
+import { checkIndex, checkSameDtype, dense, drop, finish, finishPlain } from './op.ts';
+import { expand, narrow, reshape, squeeze, unsqueeze } from './views.ts';
 
 const GATHER = opcode('gather');
 const SCATTER_ADD = opcode('scatterAdd');
@@ -55,6 +57,15 @@ const addRowsRule: Rule<Rows> = {
 };
 
 function takeRows(op: string, x: Tensor, index: Tensor, to: Rows, rule: Rule<Rows>): Tensor {
+  const level = levelOf(x, index);
+  if (level !== null) {
+    const all = lower(level, () => {
+      if (!isBatchedAt(level, index)) return takeRows(op, allOf(level, x), index, rowsOfAll(to, level.size), rule);
+      const rows = gather(spreadOver(level, x), to.dim + 1, perElement(allOf(level, index), to));
+      return reshape(rows, [level.size, ...to.out]);
+    });
+    return finish(all, rule, [x], [index], to);
+  }
   const [source, rows] = [dense(x, x.code), dense(index, I32)];
   const out = fresh(to.out, x.code);
   commands.indexing(GATHER, out, source, rows, layout(to.shape, to.dim, index.numel, false));
@@ -65,8 +76,33 @@ function takeRows(op: string, x: Tensor, index: Tensor, to: Rows, rule: Rule<Row
   });
 }
 
+/** The same rows of every example. */
+const rowsOfAll = ({ shape, dim, out }: Rows, size: number): Rows => ({
+  shape: [size, ...shape],
+  dim: dim + 1,
+  out: [size, ...out],
+});
+
+/** Indices of rows, others for each example, as one index for each element of the rows. */
+function perElement(index: Tensor, { shape, dim }: Rows): Tensor {
+  const size = index.shape[0]!;
+  const count = index.numel / Math.max(size, 1);
+  const line = [size, ...shape.map((_, d) => (d === dim ? count : 1))];
+  return expand(reshape(index, line), [size, ...shape.with(dim, count)]);
+}
+
 /** Zeros of shape `to.shape` with the rows of g added at their indices. */
 function addRows(g: Tensor, index: Tensor, to: Rows): Tensor {
+  const level = levelOf(g, index);
+  if (level !== null) {
+    const all = lower(level, () => {
+      if (!isBatchedAt(level, index)) return addRows(allOf(level, g), index, rowsOfAll(to, level.size));
+      const places = perElement(allOf(level, index), to);
+      const zeros = filled('indexAdd', [level.size, ...to.shape], 0, { dtype: g.dtype });
+      return scatterAdd(zeros, to.dim + 1, places, reshape(spreadOver(level, g), places.shape));
+    });
+    return finish(all, addRowsRule, [g, index], [index], to);
+  }
   const code = COMPUTE[g.code]!;
   if (code !== g.code) return cast(addRows(cast(g, code), index, to), g.code);
   const [source, rows] = [dense(g), dense(index, I32)];
@@ -138,6 +174,16 @@ export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
   checkIndex('gather', index);
   const d = checkDim('gather', dim, x.ndim);
   const part = reach('gather', x, d, index);
+  const level = levelOf(part, index);
+  if (level !== null) {
+    const all = lower(level, () => {
+      const [parts, places] = [spreadOver(level, part), spreadOver(level, index)];
+      // Without dimensions there is one element, a row of its own.
+      if (part.ndim === 0) return squeeze(gather(unsqueeze(parts, 1), 1, unsqueeze(places, 1)), 1);
+      return gather(parts, d + 1, places);
+    });
+    return finish(all, gatherRule, [part], [index], { shape: part.shape, dim: d });
+  }
   const [source, positions] = [dense(part, x.code), dense(index, I32)];
   const out = fresh(index.shape, x.code);
   const shape = part.ndim === 0 ? [1] : part.shape;
@@ -160,6 +206,15 @@ export function scatterAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): 
   const d = checkDim('scatterAdd', dim, x.ndim);
   const added = reach('scatterAdd', src, -1, index);
   const target = reach('scatterAdd', x, d, index);
+  const level = levelOf(x, index, added);
+  if (level !== null) {
+    const all = lower(level, () => {
+      const [base, places, adding] = [x, index, added].map((t) => spreadOver(level, t)) as [Tensor, Tensor, Tensor];
+      if (x.ndim > 0) return scatterAdd(base, d + 1, places, adding);
+      return squeeze(scatterAdd(unsqueeze(base, 1), 1, unsqueeze(places, 1), unsqueeze(adding, 1)), 1);
+    });
+    return finish(all, scatterRule, [x, index, added], [index], { shape: x.shape, dim: d });
+  }
   const whole = sameShape(target.shape, x.shape);
   const [source, positions] = [dense(added), dense(index, I32)];
   const out = fresh(x.shape, code);
@@ -185,6 +240,7 @@ export function scatterAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): 
 export function oneHot(idx: Tensor, n: number): Tensor {
   checkIndex('oneHot', idx);
   const classes = checkInteger('oneHot', 'n', n, 1);
+  if (idx instanceof Batched) return finishPlain(lower(idx.level, () => oneHot(idx.physical, classes)));
   const index = dense(idx, I32);
   const out = fresh([...idx.shape, classes], I32);
   const one = fresh(idx.shape, I32);

@@ -4,10 +4,12 @@ import { ArgumentError, ShapeError } from '../errors.ts';
 import * as commands from '../program/commands.ts';
 import { checkDim, checkDims, checkInteger, describe, type Shape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { spreadOver } from './align.ts';
+import { Batched, levelOf, lower } from './batched.ts';
 import { arange } from './create.ts';
 import { checkNumber } from './define.ts';
 import { le, sub, where } from './elementwise.ts';
-import { checkSameDtype, finish } from './op.ts';
+import { checkSameDtype, finish, finishPlain } from './op.ts';
 import { expand, flatten, narrow, reshape, unsqueeze } from './views.ts';
 
 function checkList(op: string, list: readonly Tensor[]): void {
@@ -41,10 +43,21 @@ export function cat(list: readonly Tensor[], dim = 0): Tensor {
     starts.push(total);
     total += t.shape[d]!;
   }
-  const out = fresh(
-    first.shape.map((size, i) => (i === d ? total : size)),
-    first.code,
-  );
+  const level = levelOf(...list);
+  const out =
+    level === null
+      ? joined(list, d, starts, first.shape.with(d, total))
+      : lower(level, () =>
+          cat(
+            list.map((t) => spreadOver(level, t)),
+            d + 1,
+          ),
+        );
+  return finish(out, catRule, list, [], { dim: d, starts, sizes: list.map((t) => t.shape[d]!) });
+}
+
+function joined(list: readonly Tensor[], d: number, starts: Shape, whole: Shape): Tensor {
+  const out = fresh(whole, list[0]!.code);
   const { storage, strides, code } = out;
   commands.allocate(out);
   list.forEach((t, i) => {
@@ -52,7 +65,7 @@ export function cat(list: readonly Tensor[], dim = 0): Tensor {
     if (t.numel > 0)
       commands.copy({ storage, strides, code, offset, shape: t.shape, numel: t.numel, isContiguous: false }, t);
   });
-  return finish(out, catRule, list, [], { dim: d, starts, sizes: list.map((t) => t.shape[d]!) });
+  return out;
 }
 
 /** The tensors, all of one shape, along a new dimension. */
@@ -94,6 +107,16 @@ const flipRule: Rule<Shape> = { name: 'FlipBackward', vjp: [(g, _, dims) => flip
 export function flip(x: Tensor, dims: number | Shape): Tensor {
   checkTensor('flip', x);
   const turned = checkDims('flip', dims, x.ndim);
+  if (x instanceof Batched) {
+    const behind = turned.map((d) => d + 1);
+    return finish(
+      lower(x.level, () => flip(x.physical, behind)),
+      flipRule,
+      [x],
+      [],
+      turned,
+    );
+  }
   const strides = x.strides.map((stride, d) => (turned.includes(d) ? -stride : stride));
   const offset = turned.reduce((at, d) => at + (x.numel > 0 ? (x.shape[d]! - 1) * x.strides[d]! : 0), x.offset);
   const out = fresh(x.shape, x.code);
@@ -119,6 +142,7 @@ export function roll(x: Tensor, shift: number | Shape, dim?: number | Shape): Te
 
 const padRule: Rule<{ before: Shape; inner: Shape }> = {
   name: 'ConstantPadNdBackward',
+  selects: true,
   vjp: [(g, _, { before, inner }) => inner.reduce((t: Tensor, size, d) => narrow(t, d, before[d]!, size), g)],
 };
 
@@ -148,16 +172,26 @@ export function pad(x: Tensor, pairs: Shape, value = 0): Tensor {
     return cut === 0 && left === size ? t : narrow(t, d, cut, left);
   }, x);
   const starts = before.map((n) => Math.max(n, 0));
+  const ends = after.map((n) => Math.max(n, 0));
+  const out = framed(inner, starts, ends, value);
+  return finish(out, padRule, [inner], [], { before: starts, inner: inner.shape });
+}
+
+/** x in a frame of the given widths, outside the graph. */
+function framed(x: Tensor, starts: Shape, ends: Shape, value: number): Tensor {
+  if (x instanceof Batched) {
+    return lower(x.level, () => finishPlain(framed(x.physical, [0, ...starts], [0, ...ends], value)));
+  }
+  const { shape, numel, code } = x;
   const out = fresh(
-    inner.shape.map((size, d) => starts[d]! + size + Math.max(after[d]!, 0)),
-    x.code,
+    shape.map((size, d) => starts[d]! + size + ends[d]!),
+    code,
   );
   commands.copy(out, value);
-  const { storage, strides, code } = out;
+  const { storage, strides } = out;
   const offset = starts.reduce((at, n, d) => at + n * strides[d]!, 0);
-  const { shape, numel } = inner;
-  if (numel > 0) commands.copy({ storage, strides, code, offset, shape, numel, isContiguous: false }, inner);
-  return finish(out, padRule, [inner], [], { before: starts, inner: shape });
+  if (numel > 0) commands.copy({ storage, strides, code, offset, shape, numel, isContiguous: false }, x);
+  return out;
 }
 
 // ---- triangles ------------------------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & 
 // log(0) counts as -100, and the gradient divides by at least 1e-12, as in PyTorch.
 const bceRule: Rule = {
   name: 'BinaryCrossEntropyBackward',
+  elementwise: true,
   vjp: [
     (g, [p, t]) => mul(g, div(sub(p!, t!), clamp(mul(p!, sub(1, p!)), { min: 1e-12 }))),
     (g, [p]) => mul(g, sub(log1p(neg(p!)), log(p!))),

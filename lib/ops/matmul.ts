@@ -1,15 +1,17 @@
 // Products of matrices and vectors. One command, gemm, takes any strides: transposes and broadcast batches copy nothing.
-import type { Rule } from '../autograd/tape.ts';
+import { needsGrad, type Rule } from '../autograd/tape.ts';
 import { BF16, F32 } from '../dtype.ts';
 import { ShapeError } from '../errors.ts';
 import * as commands from '../program/commands.ts';
 import type { View } from '../program/storage.ts';
 import { broadcastShapes, numelOf, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { overBatch } from './align.ts';
+import { levelOf } from './batched.ts';
 import { cast } from './cast.ts';
 import { add, mul } from './elementwise.ts';
-import { checkFloat, checkSameDtype, finish, needsGrad } from './op.ts';
-import { reshape, squeeze, transpose, unsqueeze, view } from './views.ts';
+import { checkFloat, checkSameDtype, finish } from './op.ts';
+import { expand, reshape, squeeze, transpose, unsqueeze, view } from './views.ts';
 
 function checkPair(op: string, a: Tensor, b: Tensor): void {
   checkTensor(op, a, 'first operand');
@@ -99,11 +101,16 @@ const gradA = (g: Tensor, b: Tensor, [transposed]: Layout): Tensor =>
 const gradB = (g: Tensor, a: Tensor, [, transposed]: Layout): Tensor =>
   transposed ? mT(product(mT(g), a)) : product(mT(a), g);
 
+/** The sum of what is there. */
+const both = (a: Tensor | null | undefined, b: Tensor | null | undefined): Tensor | null =>
+  a && b ? add(a, b) : (a ?? b ?? null);
+
 // Batch dimensions that an input lacks are summed away by the traversal.
 const productRule = (name: string): Rule<Layout> => ({
   name,
   broadcasts: true,
   vjp: [(g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
+  jvp: ([ta, tb], [a, b]) => both(ta && product(ta, b!), tb && product(a!, tb)),
 });
 const mmRule = productRule('MmBackward');
 const bmmRule = productRule('BmmBackward');
@@ -112,8 +119,8 @@ const bmmRule = productRule('BmmBackward');
 function product(a: Tensor, b: Tensor): Tensor {
   if (a.code === BF16) return widened(product, a, b);
   const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const out = fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
-  gemm(out, batch, a, b);
+  const out = overBatch(matmul, a, b) ?? fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
+  if (out.physical === null) gemm(out, batch, a, b);
   return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), layoutOf(a, b));
 }
 
@@ -160,6 +167,7 @@ export function bmm(a: Tensor, b: Tensor): Tensor {
 const mvRule: Rule = {
   name: 'MvBackward',
   vjp: [(g, [, x]) => outer(g, x!), (g, [a]) => mv(mT(a!), g)],
+  jvp: ([ta, tx], [a, x]) => both(ta && mv(ta, x!), tx && mv(a!, tx)),
 };
 
 /** (m, k) @ (k). */
@@ -169,12 +177,20 @@ export function mv(a: Tensor, x: Tensor): Tensor {
   checkRank('mv', 'vector', x, 1);
   checkInner('mv', a, x);
   if (a.code === BF16) return widened(mv, a, x);
-  const out = fresh([a.shape[0]!], a.code);
-  gemm(asColumn(out), [], a, asColumn(x));
+  const out =
+    overBatch((a: Tensor, x: Tensor) => (x.ndim === 1 ? matmul(a, x) : squeeze(matmul(a, mT(x)), -1)), a, x) ??
+    fresh([a.shape[0]!], a.code);
+  if (out.physical === null) gemm(asColumn(out), [], a, asColumn(x));
   return finish(out, mvRule, [a, x], savedOf(a, x), null);
 }
 
-const dotRule: Rule = { name: 'DotBackward', vjp: [(g, [, b]) => mul(g, b!), (g, [a]) => mul(g, a!)] };
+const dotRule: Rule = {
+  name: 'DotBackward',
+  vjp: [(g, [, b]) => mul(g, b!), (g, [a]) => mul(g, a!)],
+  jvp: ([ta, tb], [a, b]) => both(ta && dot(ta, b!), tb && dot(a!, tb)),
+};
+const rowTimesColumn = (a: Tensor, b: Tensor): Tensor =>
+  squeeze(squeeze(matmul(unsqueeze(a, -2), unsqueeze(b, -1)), -1), -1);
 
 /** The inner product of two vectors. */
 export function dot(a: Tensor, b: Tensor): Tensor {
@@ -183,8 +199,8 @@ export function dot(a: Tensor, b: Tensor): Tensor {
   checkRank('dot', 'second operand', b, 1);
   checkInner('dot', a, b);
   if (a.code === BF16) return widened(dot, a, b);
-  const out = fresh([], a.code);
-  gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b));
+  const out = overBatch(rowTimesColumn, a, b) ?? fresh([], a.code);
+  if (out.physical === null) gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b));
   return finish(out, dotRule, [a, b], savedOf(a, b), null);
 }
 
@@ -201,6 +217,8 @@ const addmmRule: Rule<Layout> = {
   name: 'AddmmBackward',
   broadcasts: true,
   vjp: [(g) => g, (g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
+  jvp: ([tbias, ta, tb], [a, b], _, out) =>
+    both(tbias && expand(tbias, out.shape), both(ta && product(ta, b!), tb && product(a!, tb))),
 };
 
 /** bias + a @ b, the bias broadcast to (m, n). */
@@ -216,6 +234,7 @@ export function addmm(bias: Tensor, a: Tensor, b: Tensor): Tensor {
     throw new ShapeError(`addmm: the bias of shape ${show(bias.shape)} does not broadcast to ${show(shape)}.`);
   }
   if (a.code === BF16) return widened(addmm, bias, a, b);
+  if (levelOf(bias, a, b) !== null) return add(product(a, b), bias);
   const out = fresh(shape, a.code);
   commands.copy(out, bias);
   gemm(out, [], a, b, 1);

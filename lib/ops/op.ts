@@ -1,5 +1,5 @@
 // What every op does around its command: check inputs, make the output, run, record.
-import { type Rule, record, recording } from '../autograd/tape.ts';
+import { hasTangent, needsGrad, type Rule, record, recording } from '../autograd/tape.ts';
 import { current } from '../context.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
 import { AutogradError, ChainruleError, DTypeError, ShapeError } from '../errors.ts';
@@ -8,6 +8,7 @@ import { copy } from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
 import { broadcastShapes, type Shape, sameShape, show, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
+import { behind } from './batched.ts';
 
 /**
  * Runs the op's commands; its output becomes the user's. Records it when one of the inputs needs a gradient.
@@ -21,8 +22,20 @@ export function finish<C>(
   context: C,
 ): Tensor {
   finishPlain(out);
-  if (recording(inputs)) record(out, rule, inputs, saved, context);
+  recordOp(out, rule, inputs, saved, context);
   return out;
+}
+
+/** Records an op whose output is the user's already. */
+export function recordOp<C>(
+  out: Tensor,
+  rule: Rule<C>,
+  inputs: readonly (Tensor | null)[],
+  saved: readonly (Tensor | null)[],
+  context: C,
+): void {
+  if (recording(inputs)) record(out, rule, inputs, saved, context);
+  if (out.physical !== null) behind.record(out, rule, inputs, saved, context);
 }
 
 /** As finish, for an op whose output never has a gradient. */
@@ -30,8 +43,6 @@ export function finishPlain(out: Tensor): Tensor {
   flush();
   return track(out);
 }
-
-export const needsGrad = (t: Tensor): boolean => t.node !== null || t.leafRequiresGrad;
 
 /** @throws DTypeError when the kernel is not defined for t's dtype */
 export function checkKernel(name: string, op: number, t: Tensor): void {
@@ -103,6 +114,11 @@ export function beforeInPlace(op: string, x: Tensor, others: readonly Tensor[], 
       throw new ShapeError(`${op}: ${show(x.shape)} is an expanded view: its elements share memory. Use a clone().`);
     }
   }
+  if (x.physical !== null || others.some((t) => t.physical !== null)) {
+    throw new AutogradError(
+      `${op}: a tensor of shape ${show(x.shape)} cannot be changed in place inside vmap. Use the out-of-place op.`,
+    );
+  }
   if (current().grad) {
     if (x.leafRequiresGrad && x.node === null) {
       throw new AutogradError(
@@ -110,12 +126,13 @@ export function beforeInPlace(op: string, x: Tensor, others: readonly Tensor[], 
           'Update it inside noGrad(() => ...), or use the out-of-place op.',
       );
     }
-    if (x.viewVersion >= 0 && (needsGrad(x) || others.some(needsGrad))) {
-      throw new AutogradError(
-        `${op}: a view of shape ${show(x.shape)} cannot be changed in place while its gradient is recorded. Use the ` +
-          'out-of-place op and put the parts together with cat, where or scatterAdd, or work inside noGrad.',
-      );
-    }
+  }
+  const flows = current().grad ? needsGrad : hasTangent;
+  if (x.viewVersion >= 0 && (flows(x) || others.some(flows))) {
+    throw new AutogradError(
+      `${op}: a view of shape ${show(x.shape)} cannot be changed in place while its gradient is recorded. Use the ` +
+        'out-of-place op and put the parts together with cat, where or scatterAdd, or work inside noGrad.',
+    );
   }
 }
 
@@ -128,13 +145,13 @@ export function finishInPlace<C>(
   context: C,
 ): Tensor {
   flush();
-  x.storage.version++;
+  x.storage.changed();
   if (recording(inputs)) {
     const before = x.node;
     record(x, rule, inputs, saved(), context);
     x.storage.graphVersion++;
     // Hooks stay with the value that was, as in PyTorch; what x retains is the gradient of the value that is.
-    if (before !== null && before.retaining === x) {
+    if (before !== null && before.retaining === x && x.node !== before) {
       before.retaining = null;
       x.node!.retaining = x;
     }

@@ -10,6 +10,9 @@ import { checkFloat, checkSameDtype, dense, drop } from './op.ts';
 
 const SGD = opcode('sgd');
 const ADAM = opcode('adam');
+const RMSPROP = opcode('rmsprop');
+const ADAGRAD = opcode('adagrad');
+const ADADELTA = opcode('adadelta');
 
 /** A parameter, its gradient, and the optimizer's tensors for it; all contiguous, of one dtype. */
 export interface UpdateItem {
@@ -40,6 +43,32 @@ export interface AdamOptions {
   /** Weight decay apart from the gradient, as in AdamW. */
   decoupled: boolean;
   amsgrad: boolean;
+  maximize: boolean;
+}
+
+export interface RmspropOptions {
+  lr: number;
+  momentum: number;
+  alpha: number;
+  eps: number;
+  weightDecay: number;
+  centered: boolean;
+  maximize: boolean;
+}
+
+export interface AdagradOptions {
+  /** Of this step. */
+  lr: number;
+  eps: number;
+  weightDecay: number;
+  maximize: boolean;
+}
+
+export interface AdadeltaOptions {
+  lr: number;
+  rho: number;
+  eps: number;
+  weightDecay: number;
   maximize: boolean;
 }
 
@@ -82,7 +111,7 @@ function update(
   }
   items.forEach(({ param, grad, state }, i) => {
     drop(grads[i]!, grad);
-    for (const t of [param, ...state]) t.storage.version++;
+    for (const t of [param, ...state]) t.storage.changed();
   });
 }
 
@@ -96,6 +125,22 @@ export function adamStep_(items: readonly UpdateItem[], o: AdamOptions): void {
   const bias = [1 - o.beta1 ** o.step, 1 - o.beta2 ** o.step];
   const options = [o.lr, o.beta1, o.beta2, o.eps, o.weightDecay, ...bias];
   update('adamStep_', ADAM, bits(o.decoupled, o.amsgrad, o.maximize), options, items);
+}
+
+/** One step of RMSprop on every item, in place. state: [average of squares, of gradients if centered, momentum buffer if any]. */
+export function rmspropStep_(items: readonly UpdateItem[], o: RmspropOptions): void {
+  const options = [o.lr, o.momentum, o.alpha, o.eps, o.weightDecay];
+  update('rmspropStep_', RMSPROP, bits(o.centered, o.maximize), options, items);
+}
+
+/** One step of Adagrad on every item, in place. state: [sum of squares]. */
+export function adagradStep_(items: readonly UpdateItem[], o: AdagradOptions): void {
+  update('adagradStep_', ADAGRAD, bits(o.maximize), [o.lr, o.eps, o.weightDecay], items);
+}
+
+/** One step of Adadelta on every item, in place. state: [average of squares, of squared steps]. */
+export function adadeltaStep_(items: readonly UpdateItem[], o: AdadeltaOptions): void {
+  update('adadeltaStep_', ADADELTA, bits(o.maximize), [o.lr, o.rho, o.eps, o.weightDecay], items);
 }
 
 /** The Euclidean norm of all elements of all tensors together. */
@@ -130,7 +175,7 @@ export function scale_(tensors: readonly Tensor[], factor: number): void {
   for (const t of tensors) {
     checkTensor('scale_', t);
     commands.map(MUL, t, t, factor);
-    t.storage.version++;
+    t.storage.changed();
   }
   flush();
 }

@@ -1,13 +1,14 @@
 // Random tensors. Element i depends only on the generator's state and i: never on threads.
 import { checkOptions } from '../arguments.ts';
 import { BF16, dtypeCode, F32, F64, I32 } from '../dtype.ts';
-import { ArgumentError, DTypeError } from '../errors.ts';
+import { ArgumentError, AutogradError, DTypeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
 import { type Generator, generatorOf } from '../random.ts';
 import { checkInteger, checkShape, type Shape } from '../shape.ts';
 import { checkTensor, fresh, Tensor } from '../tensor.ts';
+import { type Level, lower, openLevels } from './batched.ts';
 import { cast } from './cast.ts';
 import { asLeaf, type CreateOptions, tensor } from './create.ts';
 import { checkNumber } from './define.ts';
@@ -25,6 +26,20 @@ const [UNIFORM, NORMAL, BERNOULLI, RANDINT] = ['uniform', 'normal', 'bernoulli',
   opcode(name),
 ) as [number, number, number, number];
 
+function refuseInsideVmap(op: string, instead: string): void {
+  if (openLevels.length > 0) throw new AutogradError(`${op}: cannot be used inside vmap. ${instead}`);
+}
+
+/** Inside vmap every example draws numbers of its own. */
+function drawForAll(level: Level, drawAll: () => Tensor): Tensor {
+  openLevels.pop();
+  try {
+    return finishPlain(lower(level, drawAll));
+  } finally {
+    openLevels.push(level);
+  }
+}
+
 function draw(
   name: string,
   op: number,
@@ -34,6 +49,8 @@ function draw(
   b: number,
   options: RandomOptions,
 ): Tensor {
+  const level = openLevels.at(-1);
+  if (level !== undefined) return drawForAll(level, () => draw(name, op, [level.size, ...shape], code, a, b, options));
   const out = fresh(checkShape(name, shape), code);
   const { seed, counter } = generatorOf(name, options).take(out.numel, code);
   commands.random(op, out, seed, counter, a, b);
@@ -96,6 +113,7 @@ export function bernoulli(p: number | Tensor, shape?: Shape | RandomOptions, opt
 /** The numbers 0 … n - 1 (int32) in random order. */
 export function randperm(n: number, options: { generator?: Generator } = {}): Tensor {
   const count = checkInteger('randperm', 'n', n, 0);
+  refuseInsideVmap('randperm', 'Draw the order outside, and pass it in.');
   checkOptions('randperm', options, GENERATOR);
   const order = Int32Array.from({ length: count }, (_, i) => i);
   const chances = draw('randperm', UNIFORM, [count], F64, 0, 1, options);
@@ -118,13 +136,14 @@ function fillInPlace(
   options: { generator?: Generator },
 ): Tensor {
   beforeInPlace(name, x, [], x.shape);
+  refuseInsideVmap(name, 'Draw with rand() or randn(), which give each example its own numbers.');
   checkFloat(name, x);
   checkOptions(name, options, GENERATOR);
   const drawn = draw(name, op, x.shape, x.code === F64 ? F64 : F32, a, b, options);
   commands.copy(x, drawn);
   flush();
   drawn.dispose();
-  x.storage.version++;
+  x.storage.changed();
   return x;
 }
 

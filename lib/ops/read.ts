@@ -1,6 +1,6 @@
 // Values back to JavaScript: always copies. Reads wait for what they read.
 import { BF16, BOOL, BYTES, fromBfloat16, type TypedArray, typedArray } from '../dtype.ts';
-import { ChainruleError, ShapeError } from '../errors.ts';
+import { AutogradError, ChainruleError, ShapeError } from '../errors.ts';
 import { native } from '../native.ts';
 import { flush } from '../program/engine.ts';
 import { show } from '../shape.ts';
@@ -8,12 +8,23 @@ import { checkTensor, type Tensor } from '../tensor.ts';
 import type { Nested } from './create.ts';
 import { dense, drop } from './op.ts';
 
+/** @throws AutogradError inside vmap, where a tensor stands for many */
+export function checkReadable(op: string, x: Tensor, what?: string): void {
+  checkTensor(op, x, what);
+  if (x.physical !== null) {
+    throw new AutogradError(
+      `${op}: inside vmap a tensor of shape ${show(x.shape)} stands for one of each example and has no value of its own. ` +
+        'Choose with where() instead of an if, and read values from the result of vmap.',
+    );
+  }
+}
+
 /**
  * The elements in row-major order, as a copy: Float32Array, Float64Array, Int32Array, Uint8Array (uint8 and bool);
  * bfloat16 widened to Float32Array.
  */
 export function toTypedArray(x: Tensor): TypedArray {
-  checkTensor('toTypedArray', x);
+  checkReadable('toTypedArray', x);
   const operand = dense(x, x.code);
   flush();
   const out = typedArray(x.code, x.numel);
@@ -26,7 +37,7 @@ export function toTypedArray(x: Tensor): TypedArray {
 
 /** The one element of a tensor, as a number; bool as 0 or 1. @throws ShapeError for more or fewer */
 export function item(x: Tensor): number {
-  checkTensor('item', x);
+  checkReadable('item', x);
   if (x.numel !== 1) {
     throw new ShapeError(
       `item: a tensor of shape ${show(x.shape)} has ${x.numel} elements. Expected one; use toArray().`,

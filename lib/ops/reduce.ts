@@ -1,15 +1,15 @@
 // Reductions and running sums. Kernels see [outer, reduce, inner]; other dimension lists are permuted there first.
 
 import { checkOptions } from '../arguments.ts';
-import { noGrad, type Rule } from '../autograd/tape.ts';
-import { current } from '../context.ts';
+import { noGrad, type Rule, tracks } from '../autograd/tape.ts';
 import { BF16, COMPUTE, F32, I32, isFloat } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { checkDim, checkDims, describe, numelOf, type Shape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
-import { cast } from './cast.ts';
+import { Batched, lower } from './batched.ts';
+import { cast, clone } from './cast.ts';
 import { abs, add, div, eq, exp, log, mul, ne, pow, sqrt, square, sub, where } from './elementwise.ts';
 import { gather } from './indexing.ts';
 import { checkFloat, composed, dense, drop, finish, finishPlain } from './op.ts';
@@ -63,6 +63,10 @@ function plan(x: Tensor, dims: Shape, keepdim: boolean): Plan {
 
 /** Runs a reduction kernel; `code`: the result's dtype. Outside the graph, the caller finishes. */
 function run(op: number, x: Tensor, dims: Shape, keepdim: boolean, code: number, scale = 1): Tensor {
+  if (x instanceof Batched) {
+    const behind = dims.map((d) => d + 1);
+    return lower(x.level, () => finishPlain(run(op, x.physical, behind, keepdim, code, scale)));
+  }
   const { x: seen, axis, shape } = plan(x, dims, keepdim);
   const operand = dense(seen);
   const out = fresh(shape, code);
@@ -87,7 +91,11 @@ const spreadOut = (g: Tensor, to: Reduced): Tensor => expand(restore(g, to), to.
 const widened = (x: Tensor, op: (x: Tensor) => Tensor): Tensor => cast(op(cast(x, F32)), BF16);
 
 // ---- sums ---------------------------------------------------------------------------------------------------------------
-const sumRule: Rule<Reduced> = { name: 'SumBackward', vjp: [(g, _, to) => spreadOut(g, to)] };
+const sumRule: Rule<Reduced> = {
+  name: 'SumBackward',
+  vjp: [(g, _, to) => spreadOut(g, to)],
+  jvp: ([t], _, { dims }, out) => reshape(sum(t!, dims), out.shape),
+};
 
 /** The sum over dims (all when absent). Whole numbers and bool sum in int32, wrapping. */
 export function sum(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor {
@@ -101,6 +109,7 @@ export function sum(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor 
 const meanRule: Rule<Reduced> = {
   name: 'MeanBackward',
   vjp: [(g, _, to) => spreadOut(mul(g, 1 / countOf(to)), to)],
+  jvp: ([t], _, { dims }, out) => reshape(mean(t!, dims), out.shape),
 };
 const countOf = ({ shape, dims }: Reduced): number => dims.reduce((n, d) => n * shape[d]!, 1);
 
@@ -117,15 +126,21 @@ export function mean(x: Tensor, dim?: Dims, options: ReduceOptions = {}): Tensor
 const cumsumRule: Rule<readonly [number, boolean]> = {
   name: 'CumsumBackward',
   vjp: [(g, _, [dim, reverse]) => runCumsum(g, dim, !reverse)],
+  jvp: ([t], _, [dim, reverse]) => runCumsum(t!, dim, reverse),
 };
 
 function runCumsum(x: Tensor, dim: number, reverse: boolean): Tensor {
   if (x.code === BF16) return widened(x, (wide) => runCumsum(wide, dim, reverse));
-  const operand = dense(x);
-  const out = fresh(x.shape, operand.code);
-  const { axis } = plan(operand, x.ndim === 0 ? [] : [dim], false);
-  commands.cumsum(out, operand, axis, reverse);
-  drop(operand, x);
+  let out: Tensor;
+  if (x instanceof Batched) {
+    out = lower(x.level, () => (x.ndim === 0 ? clone(x.physical) : runCumsum(x.physical, dim + 1, reverse)));
+  } else {
+    const operand = dense(x);
+    out = fresh(x.shape, operand.code);
+    const { axis } = plan(operand, x.ndim === 0 ? [] : [dim], false);
+    commands.cumsum(out, operand, axis, reverse);
+    drop(operand, x);
+  }
   return isFloat(x.code) ? finish(out, cumsumRule, [x], [], [dim, reverse] as const) : finishPlain(out);
 }
 
@@ -138,7 +153,7 @@ export function cumsum(x: Tensor, dim: number): Tensor {
 // ---- products -----------------------------------------------------------------------------------------------------------
 const prodRule: Rule<Reduced> = {
   name: 'ProdBackward',
-  vjp: [(g, [x], to) => mul(expand(restore(g, to), to.shape), current().grad ? othersExactly(x!, to) : others(x!, to))],
+  vjp: [(g, [x], to) => mul(expand(restore(g, to), to.shape), tracks(x!) ? othersExactly(x!, to) : others(x!, to))],
 };
 
 /** For each element the product of all others, by division. A lone zero takes the others' product, its peers 0. */
@@ -317,7 +332,7 @@ export function logsumexp(x: Tensor, dim?: Dims, options: ReduceOptions = {}): T
   const dims = checkDims('logsumexp', dim, x.ndim);
   checkNotEmpty('logsumexp', x, dims);
   const largest = noGrad(() => {
-    const top = amax(x, dims, { keepdim: true });
+    const top = amax(detach(x), dims, { keepdim: true });
     return where(eq(abs(top), Number.POSITIVE_INFINITY), 0, top);
   });
   const total = log(sum(exp(sub(x, largest)), dims, { keepdim: true }));

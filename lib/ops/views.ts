@@ -1,17 +1,32 @@
 // Views: other shapes and strides on the same storage. They copy nothing, except reshape where it must.
-import { type Rule, record, recording } from '../autograd/tape.ts';
+import type { Rule } from '../autograd/tape.ts';
 import { ArgumentError, IndexError, ShapeError } from '../errors.ts';
 import { copy } from '../program/commands.ts';
 import { checkDim, checkInteger, checkShape, numelOf, type Shape, show, stridesOf } from '../shape.ts';
-import { alias, checkTensor, fresh, type Tensor, viewOf } from '../tensor.ts';
+import { checkTensor, fresh, type Tensor, track, viewOf } from '../tensor.ts';
+import { Batched, lower } from './batched.ts';
 import { clone } from './cast.ts';
-import { finish } from './op.ts';
+import { finish, recordOp } from './op.ts';
 
 function view<C>(x: Tensor, shape: Shape, strides: Shape, offset: number, rule: Rule<C>, context: C): Tensor {
-  const out = viewOf(x, shape, strides, offset);
-  if (recording([x])) record(out, rule, [x], [], context);
+  const out = look(x, shape, strides, offset);
+  recordOp(out, rule, [x], [], context);
   return out;
 }
+
+/** Other strides on the same elements, of one example or of all behind it. */
+function look(x: Tensor, shape: Shape, strides: Shape, offset: number): Tensor {
+  if (!(x instanceof Batched)) return viewOf(x, shape, strides, offset);
+  const { physical: all, level } = x;
+  return track(lower(level, () => look(all, [all.shape[0]!, ...shape], [all.strides[0]!, ...strides], offset)));
+}
+
+/** The rule of a view that only names the same elements otherwise. */
+const reshaping = (name: string): Rule<Shape> => ({
+  name,
+  vjp: [(g, _, shape) => reshape(g, shape)],
+  jvp: ([t], _, __, out) => reshape(t!, out.shape),
+});
 
 // ---- shape ------------------------------------------------------------------------------------------------------------
 /** The strides that give x another shape without a copy, or null. */
@@ -58,7 +73,7 @@ function resolveShape(op: string, x: Tensor, sizes: Shape): number[] {
   return wanted;
 }
 
-const reshapeRule: Rule<Shape> = { name: 'ReshapeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+const reshapeRule = reshaping('ReshapeBackward');
 
 /** x with another shape, one size of which may be -1: a view where strides allow, else a copy. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
@@ -69,7 +84,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   return reshape(clone(x), wanted);
 }
 
-const viewRule: Rule<Shape> = { name: 'ViewBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+const viewRule = reshaping('ViewBackward');
 
 function viewAs(x: Tensor, shape: Shape): Tensor {
   checkTensor('view', x);
@@ -95,7 +110,7 @@ export function flatten(x: Tensor, start = 0, end = -1): Tensor {
   return reshape(x, [...x.shape.slice(0, first), joined, ...x.shape.slice(last + 1)]);
 }
 
-const squeezeRule: Rule<Shape> = { name: 'SqueezeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+const squeezeRule = reshaping('SqueezeBackward');
 
 /** x without its dimensions of size 1, or without the named ones among them. */
 export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
@@ -113,7 +128,7 @@ export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   );
 }
 
-const unsqueezeRule: Rule<Shape> = { name: 'UnsqueezeBackward', vjp: [(g, _, shape) => reshape(g, shape)] };
+const unsqueezeRule = reshaping('UnsqueezeBackward');
 
 /** x with a dimension of size 1 put in at dim. */
 export function unsqueeze(x: Tensor, dim: number): Tensor {
@@ -132,7 +147,11 @@ const inverse = (dims: Shape): number[] => {
   });
   return out;
 };
-const permuteRule: Rule<Shape> = { name: 'PermuteBackward', vjp: [(g, _, dims) => permute(g, inverse(dims))] };
+const permuteRule: Rule<Shape> = {
+  name: 'PermuteBackward',
+  vjp: [(g, _, dims) => permute(g, inverse(dims))],
+  jvp: ([t], _, dims) => permute(t!, dims),
+};
 
 /** x with its dimensions in another order. */
 export function permute(x: Tensor, dims: Shape): Tensor {
@@ -156,6 +175,7 @@ export function permute(x: Tensor, dims: Shape): Tensor {
 const transposeRule: Rule<readonly [number, number]> = {
   name: 'TransposeBackward',
   vjp: [(g, _, [d0, d1]) => transpose(g, d0, d1)],
+  jvp: ([t], _, [d0, d1]) => transpose(t!, d0, d1),
 };
 
 /** x with two dimensions exchanged. */
@@ -173,7 +193,12 @@ export function transpose(x: Tensor, d0: number, d1: number): Tensor {
 }
 
 // The traversal sums a gradient of a broadcast op down to its input's shape.
-const expandRule: Rule = { name: 'ExpandBackward', broadcasts: true, vjp: [(g) => g] };
+const expandRule: Rule = {
+  name: 'ExpandBackward',
+  broadcasts: true,
+  vjp: [(g) => g],
+  jvp: ([t], _, __, out) => expand(t!, out.shape),
+};
 
 /** x repeated along dimensions of size 1, and new ones in front, without a copy; -1 keeps a size. */
 export function expand(x: Tensor, shape: Shape): Tensor {
@@ -205,8 +230,16 @@ interface Placement {
 }
 
 // The gradient of a part is its place in zeros, and the gradient of that is the part.
-const spreadRule: Rule<Placement> = { name: 'SpreadBackward', vjp: [(g, _, p) => pick(g, p, sliceRule)] };
-const partRule = (name: string): Rule<Placement> => ({ name, vjp: [(g, _, p) => spread(g, p)] });
+const spreadRule: Rule<Placement> = {
+  name: 'SpreadBackward',
+  vjp: [(g, _, p) => pick(g, p, sliceRule)],
+  jvp: ([t], _, p) => spread(t!, p),
+};
+const partRule = (name: string): Rule<Placement> => ({
+  name,
+  vjp: [(g, _, p) => spread(g, p)],
+  jvp: ([t], _, p) => pick(t!, p, sliceRule),
+});
 const sliceRule = partRule('SliceBackward');
 const selectRule = partRule('SelectBackward');
 const diagonalRule = partRule('DiagonalBackward');
@@ -217,7 +250,21 @@ function pick(x: Tensor, placement: Placement, rule: Rule<Placement>): Tensor {
   return view(x, placement.shape, strides, x.offset + inside, rule, placement);
 }
 
+/** The same part of every example. */
+const ofAll = ({ whole, shape, layout }: Placement, size: number): Placement => ({
+  whole: [size, ...whole],
+  shape: [size, ...shape],
+  layout: ([batch, ...rest]) => {
+    const [strides, offset] = layout(rest);
+    return [[batch!, ...strides], offset];
+  },
+});
+
 function spread(g: Tensor, placement: Placement): Tensor {
+  if (g instanceof Batched) {
+    const all = lower(g.level, () => spread(g.physical, ofAll(placement, g.level.size)));
+    return finish(all, spreadRule, [g], [], placement);
+  }
   const out = fresh(placement.whole, g.code);
   copy(out, 0);
   const [strides, offset] = placement.layout(out.strides);
@@ -330,5 +377,5 @@ export function diagonal(x: Tensor, offset = 0, dim1 = 0, dim2 = 1): Tensor {
 /** The same elements outside the graph: gradients stop here. Shares storage and its version. */
 export function detach(x: Tensor): Tensor {
   checkTensor('detach', x);
-  return alias(x);
+  return x instanceof Batched ? track(lower(x.level, () => detach(x.physical))) : x.alias();
 }

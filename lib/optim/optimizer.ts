@@ -3,11 +3,12 @@
 import { checkOptions } from '../arguments.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { ArgumentError } from '../errors.ts';
-import { zerosLike } from '../ops/index.ts';
+import { fullLike } from '../ops/index.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { keep, Tensor } from '../tensor.ts';
 
-export type ParamGroup<Options> = Options & { params: Tensor[] };
+/** `initialLr`: the rate that a scheduler started from; absent before there is one. */
+export type ParamGroup<Options> = Options & { params: Tensor[]; initialLr?: number };
 /** What a constructor takes: parameters, or groups of them with options of their own. */
 export type Params<Options> = Iterable<Tensor> | Iterable<Partial<Options> & { params: Iterable<Tensor> }>;
 
@@ -21,7 +22,7 @@ interface ParamState {
 /** Parameters appear by their position over all groups. The tensors are the optimizer's own: save or clone, don't change. */
 export interface OptimizerState<Options> {
   state: Map<number, ParamState>;
-  paramGroups: (Options & { params: number[] })[];
+  paramGroups: (Options & { params: number[]; initialLr?: number })[];
 }
 
 export interface UpdateItem {
@@ -32,8 +33,14 @@ export interface UpdateItem {
 
 export abstract class Optimizer<Options extends object> {
   readonly paramGroups: ParamGroup<Options>[] = [];
+  /**
+   * Warns, once, when `step()` sees a gradient that several backward passes added up: a forgotten `zeroGrad()`. Those
+   * of one `nn.utils.accumulateGradients` count as one; whoever adds up by hand leaves it off.
+   */
+  warnOnAccumulation = false;
   readonly #defaults: Options;
   readonly #state = new Map<Tensor, ParamState>();
+  #warned = false;
 
   constructor(params: Params<Options>, options: Partial<Options>, defaults: Options) {
     checkOptions(this.constructor.name, options, defaults);
@@ -47,8 +54,13 @@ export abstract class Optimizer<Options extends object> {
   /** Throws ArgumentError for an option outside its range. */
   protected abstract checkGroup(options: Options): void;
 
-  /** Names of the state tensors that an update with these options needs. They start as zeros. */
+  /** Names of the state tensors that an update with these options needs. */
   protected abstract stateNames(options: Options): readonly string[];
+
+  /** What every element of the state tensors starts as. */
+  protected initialState(_options: Options): number {
+    return 0;
+  }
 
   /** The `step`-th update of parameters of one dtype, in one native command. */
   protected abstract update(items: UpdateItem[], options: Options, step: number): void;
@@ -76,6 +88,7 @@ export abstract class Optimizer<Options extends object> {
 
   /** Updates every parameter that has a gradient. */
   step(): void {
+    if (this.warnOnAccumulation && !this.#warned) this.#checkAccumulation();
     noGrad(() => {
       for (const group of this.paramGroups) this.#stepGroup(group);
     });
@@ -130,13 +143,27 @@ export abstract class Optimizer<Options extends object> {
     for (const group of this.paramGroups) yield* group.params;
   }
 
+  #checkAccumulation(): void {
+    for (const { shape, gradPasses } of this.#allParams()) {
+      if (gradPasses < 2) continue;
+      this.#warned = true;
+      process.emitWarning(
+        `${this.constructor.name}: step: the gradient of a parameter of shape ${show(shape)} is the sum of ` +
+          `${gradPasses} backward passes. Call zeroGrad() after each step; to add up micro-batches on purpose, use ` +
+          'nn.utils.accumulateGradients.',
+        { code: 'CHAINRULE_GRAD_ACCUMULATION' },
+      );
+      return;
+    }
+  }
+
   #stepGroup(group: ParamGroup<Options>): void {
     const names = this.stateNames(group);
     // A parameter that had no gradient for a while is behind the others in steps.
     const batches = new Map<string, { step: number; items: UpdateItem[] }>();
     for (const param of group.params) {
       if (param.grad === null) continue;
-      const { step, tensors } = this.#stateOf(param, names);
+      const { step, tensors } = this.#stateOf(param, names, group);
       const key = `${param.dtype} ${step}`;
       let batch = batches.get(key);
       if (batch === undefined) batches.set(key, (batch = { step, items: [] }));
@@ -149,10 +176,11 @@ export abstract class Optimizer<Options extends object> {
   }
 
   /** The state of a parameter; it starts anew when an option changed so that tensors are missing. */
-  #stateOf(param: Tensor, names: readonly string[]): ParamState {
+  #stateOf(param: Tensor, names: readonly string[], options: Options): ParamState {
     let state = this.#state.get(param);
     if (state === undefined || !names.every((name) => Object.hasOwn(state!.tensors, name))) {
-      state = { step: 0, tensors: Object.fromEntries(names.map((name) => [name, keep(zerosLike(param))])) };
+      const start = this.initialState(options);
+      state = { step: 0, tensors: Object.fromEntries(names.map((name) => [name, keep(fullLike(param, start))])) };
       this.#state.set(param, state);
     }
     return state;

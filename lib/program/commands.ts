@@ -226,6 +226,20 @@ export function indexing(op: number, out: View, x: View, index: View, s: Indexin
   end(start, op, operand(at, index));
 }
 
+// ---- sorting ------------------------------------------------------------------------------------------------------------
+const SORT = opcode('sort');
+
+/** Of each row of x the first `count` values in order, and their indices (int32): [outer, count, inner]. */
+export function sort(values: View, indices: View, x: View, a: Axis, count: number, descending: boolean): void {
+  const start = begin();
+  let at = axis(start, x.code, a);
+  words[at++] = count;
+  words[at++] = descending ? 1 : 0;
+  at = operand(at, values);
+  at = operand(at, indices);
+  end(start, SORT, operand(at, x));
+}
+
 // ---- sources ------------------------------------------------------------------------------------------------------------
 const ARANGE = opcode('arange');
 
@@ -264,7 +278,7 @@ export interface Item {
   state: readonly View[];
 }
 
-/** sgd and adam: one update over all items. Options in the order that the decoder reads them. */
+/** sgd, adam, rmsprop, adagrad, adadelta: one update over all items. Options in the order that the decoder reads them. */
 export function update(
   op: number,
   code: number,

@@ -140,6 +140,7 @@ let youngCount = 0;
 let youngBytes = 0;
 let sinceSweepBytes = 0;
 let sinceSweepCount = 0;
+let sweepCount = SWEEP_COUNT;
 
 /** Leaves the storage to the garbage collector: its slot is freed once nothing refers to the object. */
 export function adopt(storage: Storage): void {
@@ -147,7 +148,7 @@ export function adopt(storage: Storage): void {
   youngBytes += storage.bytes;
   if (youngCount === YOUNG || youngBytes > YOUNG_BYTES) {
     watchYoung();
-    if (sinceSweepBytes > SWEEP_BYTES || sinceSweepCount > SWEEP_COUNT) sweep(false);
+    if (sinceSweepBytes > SWEEP_BYTES || sinceSweepCount > sweepCount) sweep(false);
   }
 }
 
@@ -177,6 +178,8 @@ function sweep(all: boolean): void {
     freed = native.sweep();
     for (let i = 0; i < freed; i++) recycle(words[i]!);
   } while (freed === CAPACITY);
+  // A sweep looks at all that is alive: the more there is the rarer it must be, or a long graph takes quadratic time.
+  sweepCount = Math.max(SWEEP_COUNT, native.memoryStats().slots >> 1);
 }
 
 let gc: (() => void) | undefined;

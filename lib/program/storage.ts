@@ -1,7 +1,13 @@
 // Storage: one arena slot, shared by a tensor and its views. View: how an operand walks it. Knows no tensors.
+import { callSite } from '../call-site.ts';
 import type { Shape } from '../shape.ts';
 
+let made = 0;
+/** The serial of the next storage: what is made from here on has this or a greater one. */
+export const nextSerial = (): number => made;
+
 export class Storage {
+  readonly serial = made++;
   /** The slot's id, or -1 once freed. */
   slot: number;
   readonly bytes: number;
@@ -9,12 +15,22 @@ export class Storage {
   owners = 1;
   /** Raised by every in-place change; saved values remember it. */
   version = 0;
+  /** How many values saved for a backward pass lie in it. */
+  savers = 0;
+  /** Where it was last changed in place while it had savers. */
+  changedAt = '';
   /** Raised when a recorded in-place change gives the storage a new place in the graph: older views are stale. */
   graphVersion = 0;
 
   constructor(slot: number, bytes: number) {
     this.slot = slot;
     this.bytes = bytes;
+  }
+
+  /** Counts a change in place, and notes where in the user's program it is if a backward pass may trip over it. */
+  changed(): void {
+    this.version++;
+    if (this.savers > 0) this.changedAt = callSite();
   }
 }
 

@@ -11,6 +11,7 @@
 #include "random.inc.h"
 #include "reduce.inc.h"
 #include "softmax.inc.h"
+#include "sort.inc.h"
 #include "table.h"
 
 namespace chainrule {
@@ -27,6 +28,7 @@ constexpr void fill_any_type(KernelTable& t) {
   t.reduce[kArgmin][type] = reduce<T, kArgmin>;
   t.cumsum[type] = cumsum<T>;
   t.scatter_add[type] = scatter_add<T>;
+  t.sort[type] = sort<T>;
   t.arange[type] = arange<T>;
   t.random[kBernoulli][type] = random_fill<T, kBernoulli>;
   t.random[kRandint][type] = random_fill<T, kRandint>;
@@ -42,6 +44,9 @@ constexpr void fill_float_type(KernelTable& t) {
   t.log_softmax_vjp[type] = log_softmax_vjp<T>;
   t.sgd[type] = sgd<T>;
   t.adam[type] = adam<T>;
+  t.rmsprop[type] = rmsprop<T>;
+  t.adagrad[type] = adagrad<T>;
+  t.adadelta[type] = adadelta<T>;
   t.list_sum_squares[type] = list_sum_squares<T>;
   t.random[kUniform][type] = random_fill<T, kUniform>;
   t.random[kNormal][type] = random_fill<T, kNormal>;

@@ -82,6 +82,90 @@ Status adam(const Context& context, const ListItem* items, size_t count, const A
 }
 
 template <class T>
+Status rmsprop(const Context& context, const ListItem* items, size_t count, const RmspropArgs& args) {
+  using V = Vec<T>;
+  const T lr = static_cast<T>(args.lr), momentum = static_cast<T>(args.momentum), eps = static_cast<T>(args.eps);
+  const T alpha = static_cast<T>(args.alpha), rest = static_cast<T>(1 - args.alpha);
+  const T weight_decay = static_cast<T>(args.weight_decay);
+  for_items(context, items, count, [&](const ListItem& item, int64_t begin, int64_t end, int64_t) {
+    T* params = static_cast<T*>(item.param);
+    const T* grads = static_cast<const T*>(item.grad);
+    T* squares = static_cast<T*>(item.state[0]);
+    T* means = static_cast<T*>(item.state[1]);
+    T* velocities = static_cast<T*>(item.state[args.centered ? 2 : 1]);
+    for_vectors<T>(begin, end, [&](auto at) {
+      const V param = at.load(params);
+      V grad = at.load(grads);
+      if (args.maximize) grad = -grad;
+      if (weight_decay != 0) grad = grad + weight_decay * param;
+      V square = alpha * at.load(squares) + rest * grad * grad;
+      at.store(squares, square);
+      if (args.centered) {
+        const V mean = alpha * at.load(means) + rest * grad;
+        at.store(means, mean);
+        // A variance of zero may be rounded to less.
+        square = max(square - mean * mean, V{});
+      }
+      V step = grad / (sqrt(square) + eps);
+      if (momentum != 0) {
+        step = momentum * at.load(velocities) + step;
+        at.store(velocities, step);
+      }
+      at.store(params, param - lr * step);
+    });
+  });
+  return kOk;
+}
+
+template <class T>
+Status adagrad(const Context& context, const ListItem* items, size_t count, const AdagradArgs& args) {
+  using V = Vec<T>;
+  const T lr = static_cast<T>(args.lr), eps = static_cast<T>(args.eps);
+  const T weight_decay = static_cast<T>(args.weight_decay);
+  for_items(context, items, count, [&](const ListItem& item, int64_t begin, int64_t end, int64_t) {
+    T* params = static_cast<T*>(item.param);
+    const T* grads = static_cast<const T*>(item.grad);
+    T* sums = static_cast<T*>(item.state[0]);
+    for_vectors<T>(begin, end, [&](auto at) {
+      const V param = at.load(params);
+      V grad = at.load(grads);
+      if (args.maximize) grad = -grad;
+      if (weight_decay != 0) grad = grad + weight_decay * param;
+      const V sum = at.load(sums) + grad * grad;
+      at.store(sums, sum);
+      at.store(params, param - lr * grad / (sqrt(sum) + eps));
+    });
+  });
+  return kOk;
+}
+
+template <class T>
+Status adadelta(const Context& context, const ListItem* items, size_t count, const AdadeltaArgs& args) {
+  using V = Vec<T>;
+  const T lr = static_cast<T>(args.lr), eps = static_cast<T>(args.eps);
+  const T rho = static_cast<T>(args.rho), rest = static_cast<T>(1 - args.rho);
+  const T weight_decay = static_cast<T>(args.weight_decay);
+  for_items(context, items, count, [&](const ListItem& item, int64_t begin, int64_t end, int64_t) {
+    T* params = static_cast<T*>(item.param);
+    const T* grads = static_cast<const T*>(item.grad);
+    T* squares = static_cast<T*>(item.state[0]);
+    T* deltas = static_cast<T*>(item.state[1]);
+    for_vectors<T>(begin, end, [&](auto at) {
+      const V param = at.load(params), before = at.load(deltas);
+      V grad = at.load(grads);
+      if (args.maximize) grad = -grad;
+      if (weight_decay != 0) grad = grad + weight_decay * param;
+      const V square = rho * at.load(squares) + rest * grad * grad;
+      const V delta = sqrt(before + eps) / sqrt(square + eps) * grad;
+      at.store(squares, square);
+      at.store(deltas, rho * before + rest * delta * delta);
+      at.store(params, param - lr * delta);
+    });
+  });
+  return kOk;
+}
+
+template <class T>
 Vec<double> load_as_double(const T* p) {
   typedef T Narrow __attribute__((vector_size(kLanes<double> * sizeof(T))));
   Narrow v;

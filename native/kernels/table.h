@@ -89,11 +89,25 @@ struct IndexArgs {
 using GatherFn = Status (*)(const Context&, const IndexArgs&, size_t bytes);
 using ScatterAddFn = Status (*)(const Context&, const IndexArgs&);
 
+// ---- sorting along one axis ---------------------------------------------------------------------------
+// Of every row of x [outer, reduce, inner] the first `count` values in order, and where in the row each one stands.
+// reduce fits in int32; the outputs overlap nothing.
+struct SortArgs {
+  const void* x;
+  void* values;
+  int32_t* indices;
+  int64_t outer, reduce, inner, count;
+  bool descending;
+};
+using SortFn = Status (*)(const Context&, const SortArgs&);
+
 // ---- optimizers and norms over a list of tensors, contiguous, one dtype --------------------------------
 struct ListItem {
   void* param;
   const void* grad;
-  void* state[3];  // SGD: momentum. Adam: exp_avg, exp_avg_sq, max_exp_avg_sq. Unused: null.
+  // SGD: momentum. Adam: exp_avg, exp_avg_sq, max_exp_avg_sq. RMSprop: square_avg, then grad_avg if centered, then
+  // momentum if there is any. Adagrad: sum. Adadelta: square_avg, acc_delta. Unused: null.
+  void* state[3];
   int64_t n;
 };
 struct SgdArgs {
@@ -104,8 +118,23 @@ struct AdamArgs {
   double lr, beta1, beta2, eps, weight_decay, bias1, bias2;  // biasN = 1 - betaN^step
   bool decoupled, amsgrad, maximize;                         // decoupled: AdamW
 };
+struct RmspropArgs {
+  double lr, momentum, alpha, eps, weight_decay;
+  bool centered, maximize;  // centered: divides by the deviation of the gradient, not by its root mean square
+};
+struct AdagradArgs {
+  double lr, eps, weight_decay;  // lr: what is left of it in this step
+  bool maximize;
+};
+struct AdadeltaArgs {
+  double lr, rho, eps, weight_decay;
+  bool maximize;
+};
 using SgdFn = Status (*)(const Context&, const ListItem*, size_t, const SgdArgs&);
 using AdamFn = Status (*)(const Context&, const ListItem*, size_t, const AdamArgs&);
+using RmspropFn = Status (*)(const Context&, const ListItem*, size_t, const RmspropArgs&);
+using AdagradFn = Status (*)(const Context&, const ListItem*, size_t, const AdagradArgs&);
+using AdadeltaFn = Status (*)(const Context&, const ListItem*, size_t, const AdadeltaArgs&);
 // out[0] (double) = sum over all items of sum(|grad|^2), in a fixed order.
 using ListSumSquaresFn = Status (*)(const Context&, const ListItem*, size_t, double* out);
 
@@ -132,10 +161,14 @@ struct KernelTable {
   GemmFn gemm[kFloatTypes];
   GatherFn gather;
   ScatterAddFn scatter_add[kComputeTypes];
+  SortFn sort[kComputeTypes];
   void (*arange[kComputeTypes])(void* out, int64_t begin, int64_t n, double start,
                                 double step);  // out[i] = start + (begin + i) * step
   SgdFn sgd[kFloatTypes];
   AdamFn adam[kFloatTypes];
+  RmspropFn rmsprop[kFloatTypes];
+  AdagradFn adagrad[kFloatTypes];
+  AdadeltaFn adadelta[kFloatTypes];
   ListSumSquaresFn list_sum_squares[kFloatTypes];
   RandomFn random[kRandomOpCount][kComputeTypes];
 };

@@ -213,6 +213,24 @@ void run_scatter_add(Reader& reader, Kernels kernels, const Context& context) {
   if (reader.finish()) run_indexing(reader, kernels.scatter_add[type](context, ix.args), ix.bad);
 }
 
+// axis, count, descending, values, indices, x
+void run_sort(Reader& reader, Kernels kernels, const Context& context) {
+  const Axis axis = read_axis(reader, kComputeTypes);
+  SortArgs args{};
+  args.outer = axis.args.outer, args.reduce = axis.args.reduce, args.inner = axis.args.inner;
+  args.count = reader.size();
+  args.descending = reader.word() != 0;
+  if (args.reduce > INT32_MAX) reader.fail("a row is too long for int32 indices");
+  if (args.count > args.reduce) reader.fail("more results than elements");
+  const int64_t results = reader.product(reader.product(args.outer, args.count), args.inner);
+  if (!reader.ok()) return;
+  const DType dtype = static_cast<DType>(axis.type);
+  args.values = reader.output(dtype, results);
+  args.indices = reinterpret_cast<int32_t*>(reader.output(kI32, results));
+  args.x = reader.input(dtype, axis.elements);
+  if (reader.finish()) run(reader, kernels.sort[axis.type](context, args));
+}
+
 // dtype, n, start, step, out
 void run_arange(Reader& reader, Kernels kernels, const Context&) {
   const int32_t type = reader.compute_type(reader.word(), kComputeTypes);
@@ -283,6 +301,44 @@ void run_adam(Reader& reader, Kernels kernels, const Context& context) {
   if (!reader.ok()) return;
   const std::vector<ListItem> items = read_items(reader, static_cast<DType>(type), args.amsgrad ? 3 : 2);
   if (reader.finish()) run(reader, kernels.adam[type](context, items.data(), items.size(), args));
+}
+
+// dtype, flags (centered, maximize), lr, momentum, alpha, eps, weight decay, items (a state more each if centered, and
+// with momentum)
+void run_rmsprop(Reader& reader, Kernels kernels, const Context& context) {
+  const int32_t type = reader.compute_type(reader.word(), kFloatTypes);
+  const int32_t flags = reader.word();
+  RmspropArgs args{};
+  args.centered = flags & 1, args.maximize = flags & 2;
+  args.lr = reader.number(), args.momentum = reader.number(), args.alpha = reader.number();
+  args.eps = reader.number(), args.weight_decay = reader.number();
+  if (!reader.ok()) return;
+  const int states = 1 + args.centered + (args.momentum != 0);
+  const std::vector<ListItem> items = read_items(reader, static_cast<DType>(type), states);
+  if (reader.finish()) run(reader, kernels.rmsprop[type](context, items.data(), items.size(), args));
+}
+
+// dtype, flags (maximize), lr, eps, weight decay, items
+void run_adagrad(Reader& reader, Kernels kernels, const Context& context) {
+  const int32_t type = reader.compute_type(reader.word(), kFloatTypes);
+  AdagradArgs args{};
+  args.maximize = reader.word() & 1;
+  args.lr = reader.number(), args.eps = reader.number(), args.weight_decay = reader.number();
+  if (!reader.ok()) return;
+  const std::vector<ListItem> items = read_items(reader, static_cast<DType>(type), 1);
+  if (reader.finish()) run(reader, kernels.adagrad[type](context, items.data(), items.size(), args));
+}
+
+// dtype, flags (maximize), lr, rho, eps, weight decay, items
+void run_adadelta(Reader& reader, Kernels kernels, const Context& context) {
+  const int32_t type = reader.compute_type(reader.word(), kFloatTypes);
+  AdadeltaArgs args{};
+  args.maximize = reader.word() & 1;
+  args.lr = reader.number(), args.rho = reader.number();
+  args.eps = reader.number(), args.weight_decay = reader.number();
+  if (!reader.ok()) return;
+  const std::vector<ListItem> items = read_items(reader, static_cast<DType>(type), 2);
+  if (reader.finish()) run(reader, kernels.adadelta[type](context, items.data(), items.size(), args));
 }
 
 // dtype, out (one float64), count, then per item: n, x

@@ -119,6 +119,16 @@ Command random_indexing(Draw& draw, int32_t opcode) {
       .slot(draw.slot(), draw.offset());
 }
 
+Command random_sort(Draw& draw) {
+  const int64_t n = draw.size();
+  return Command(kCommand_sort)
+      .add({draw.type(kComputeTypes), draw.size(), n, draw.size()})
+      .add({draw.chance(70) ? n : draw.size(), draw.below(2)})
+      .slot(draw.slot(), draw.offset())
+      .slot(draw.slot(), draw.offset())
+      .slot(draw.slot(), draw.offset());
+}
+
 Command random_source(Draw& draw, int32_t opcode) {
   if (opcode == kCommand_allocate) return Command(opcode).add({draw.dtype(), draw.size()}).slot(draw.slot());
   Command command(opcode);
@@ -137,9 +147,12 @@ Command random_list(Draw& draw, int32_t opcode) {
     const int64_t flags = draw.below(8);
     command.add({flags});
     const double momentum = draw.chance(50) ? 0 : draw.number();
-    const int numbers = opcode == kCommand_sgd ? 4 : 7;
-    for (int i = 0; i < numbers; ++i) command.number(i == 1 ? momentum : draw.number());
-    operands = opcode == kCommand_sgd ? 2 + (momentum != 0) : 4 + (flags >> 1 & 1);
+    // In the order of ops.def. Momentum is the second number of those that have it.
+    const int kind = opcode - kCommand_sgd, velocity = momentum != 0;
+    constexpr int kNumbers[] = {4, 7, 5, 3, 4};
+    const int kOperands[] = {2 + velocity, 4 + int(flags >> 1 & 1), 3 + int(flags & 1) + velocity, 3, 4};
+    for (int i = 0; i < kNumbers[kind]; ++i) command.number(i == 1 ? momentum : draw.number());
+    operands = kOperands[kind];
   }
   const int64_t items = draw.below(4);
   command.add({draw.chance(3) ? draw.anything() : items});
@@ -156,6 +169,7 @@ Command random_command(Draw& draw) {
   const int32_t opcode = static_cast<int32_t>(kFirstCommand + draw.below(kOpcodeCount - kFirstCommand));
   if (opcode == kCommand_free) return Command(opcode).add({draw.slot()});
   if (opcode == kCommand_matmul) return random_matmul(draw);
+  if (opcode == kCommand_sort) return random_sort(draw);
   if (opcode < kCommand_matmul) return random_source(draw, opcode);
   if (opcode < kCommand_gather) return random_axis(draw, opcode);
   if (opcode < kCommand_arange) return random_indexing(draw, opcode);

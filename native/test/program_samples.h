@@ -153,6 +153,21 @@ inline std::vector<Sample> index_samples() {
   };
 }
 
+inline std::vector<Sample> sort_samples() {
+  const Command last = Command(kCommand_sort).add({kI32, 1, 4, 1, 2, 1}).slot(kOut).slot(kOut + 1).slot(kInts);
+  return {
+      {"sort", Command(kCommand_sort).add({kF64, 1, 4, 1, 4, 0}).slot(kOut).slot(kOut + 1).slot(kDouble),
+       [](const Machine& machine) {
+         return machine.read<double>(kOut) == std::vector<double>{-3.5, -1.5, 0.5, 2.5} &&
+                machine.read<int32_t>(kOut + 1) == std::vector<int32_t>{3, 1, 0, 2};
+       }},
+      {"the largest of each column",
+       Command(kCommand_sort).add({kF32, 1, 2, 3, 1, 1}).slot(kOut).slot(kOut + 1).slot(kMatrix),
+       holds<float>(kOut, {4, 5, 6})},
+      {"indices of the two largest", last, holds<int32_t>(kOut + 1, {0, 3})},
+  };
+}
+
 inline std::vector<Sample> source_samples() {
   const auto within = [](float low, float high) {
     return [=](const Machine& machine) {
@@ -186,6 +201,14 @@ inline std::vector<Sample> list_samples() {
   // adam from zero moments takes a step of lr against the gradient's sign.
   Command adam = Command(kCommand_adam).add({kF64, 0}).number(0.25).number(0.9).number(0.999).number(0).number(0);
   adam.number(0.1).number(0.001).add({1, 1}).slot(kDouble).slot(kDouble, 1).slot(kMoments).slot(kMoments, 1);
+  // rmsprop, centered: the variance 52 - 7.5^2 is negative and taken as 0; momentum 0.5 * 6 + 10.
+  Command rmsprop = Command(kCommand_rmsprop).add({kF32, 1}).number(1).number(0.5).number(0.5).number(1).number(0);
+  rmsprop.add({1, 1}).slot(kMatrix).slot(kRow).slot(kMatrix, 3).slot(kMatrix, 4).slot(kMatrix, 5);
+  // adagrad from no sum: 0.5 + 1.5 / (1.5 + 0.5). adadelta: 0.5 + 0.5 * 1.5 * sqrt(4 / (1.5^2 + 4)).
+  Command adagrad = Command(kCommand_adagrad).add({kF64, 0}).number(1).number(0.5).number(0);
+  adagrad.add({1, 1}).slot(kDouble).slot(kDouble, 1).slot(kMoments);
+  Command adadelta = Command(kCommand_adadelta).add({kF64, 0}).number(0.5).number(0).number(4).number(0);
+  adadelta.add({1, 1}).slot(kDouble).slot(kDouble, 1).slot(kMoments).slot(kMoments, 1);
   return {
       {"sgd", sgd, near<float>(kMatrix, {0, 0, 0, 10, 20, 30})},
       {"sgd of two, without momentum",
@@ -203,6 +226,9 @@ inline std::vector<Sample> list_samples() {
            .slot(kRow, 1),
        holds<float>(kMatrix, {11, 2, 3, 4, 25, 36})},
       {"adam", adam, near<double>(kDouble, {0.75, -1.5, 2.5, -3.5})},
+      {"rmsprop", rmsprop, near<float>(kMatrix, {-12, 2, 3, 52, 7.5, 13})},
+      {"adagrad", adagrad, near<double>(kDouble, {1.25, -1.5, 2.5, -3.5})},
+      {"adadelta", adadelta, near<double>(kDouble, {1.1, -1.5, 2.5, -3.5})},
       {"sum of squares",
        Command(kCommand_sumSquares).add({kF32}).slot(kOut).add({2, 6}).slot(kMatrix).add({1}).slot(kRow),
        holds<double>(kOut, {191})},
@@ -211,7 +237,8 @@ inline std::vector<Sample> list_samples() {
 
 inline std::vector<Sample> all_samples() {
   std::vector<Sample> all;
-  for (auto samples : {map_samples, axis_samples, matmul_samples, index_samples, source_samples, list_samples}) {
+  for (auto samples :
+       {map_samples, axis_samples, matmul_samples, index_samples, sort_samples, source_samples, list_samples}) {
     for (Sample& sample : samples()) all.push_back(std::move(sample));
   }
   return all;

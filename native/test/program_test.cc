@@ -193,6 +193,18 @@ void wrong_axes() {
   expect_refused("normal integers", Command(kCommand_normal).add({kI32, 1, 0, 0, 0, 0}).number(0).number(1).slot(kOut));
 }
 
+void wrong_sorts() {
+  const auto sort = [](std::initializer_list<int64_t> layout, int32_t out = kOut) {
+    return Command(kCommand_sort).add(layout).slot(out).slot(kOut + 1).slot(kMatrix);
+  };
+  expect_refused("dtype of a sort", sort({kBF16, 1, 6, 1, 6, 0}));
+  expect_refused("rows past the storage", sort({kF32, 2, 6, 1, 1, 0}));
+  expect_refused("more results than elements", sort({kF32, 1, 6, 1, 7, 0}));
+  expect_refused("results past the storage", sort({kF32, 1, 6, 1, 6, 0}, kRow));
+  expect_refused("rows longer than an index", sort({kF32, 0, 0x80000000, 1, 0, 0}));
+  expect_refused("rows of a sort overflow", sort({kF32, 0xffffffff, 0xffff, 0xffff, 0, 0}));
+}
+
 void wrong_indices() {
   const auto gather = [](std::initializer_list<int64_t> layout, int32_t out, int32_t x, int32_t index) {
     return Command(kCommand_gather).add(layout).slot(out).slot(x).slot(index);
@@ -250,6 +262,7 @@ int main() {
   wrong_maps();
   wrong_products();
   wrong_axes();
+  wrong_sorts();
   wrong_indices();
   wrong_lists();
   return report();

@@ -19,7 +19,10 @@ export const conversions = {
   to: row<[x: Nd, dtype: DType]>({
     tolerance: EXACT,
     samples: () =>
-      ALL.map((dtype) => [constant(float([3, 5], [0, 99])), dtype] as [Nd, DType]).concat([[float([0]), 'float64']]),
+      ALL.map((dtype) => [constant(float([3, 5], [0, 99])), dtype] as [Nd, DType]).concat([
+        [float([0]), 'float64'],
+        [float([3]), 'float64'],
+      ]),
     reference: (x, dtype) =>
       dtype === 'bool' ? map(x, (v) => Number(v !== 0)) : WHOLE.includes(dtype) ? map(x, Math.trunc) : x,
     result: (_, __, dtype) => dtype,

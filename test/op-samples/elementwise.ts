@@ -179,15 +179,15 @@ export const activations = {
     dtypes: INTEGERS,
     kinks: [0],
     special: { NaN: NAN, '-0': 0 },
-    slopes: { 0: 0 },
+    slopes: { 0: 0, '-0': 0, NaN: 1 },
   }),
-  relu6: unary({ reference: (x) => cut(x, 0, 6), domain: [-9, 9], kinks: [0, 6], slopes: { 0: 0, 6: 0 } }),
+  relu6: unary({ reference: (x) => cut(x, 0, 6), domain: [-9, 9], kinks: [0, 6], slopes: { 0: 0, 6: 0, NaN: 1 } }),
   leakyRelu: unary<[slope?: number]>({
     reference: (x, slope = 0.01) => (x > 0 ? x : slope * x),
     rest: [[], [0.2]],
     ulp: { float32: 2, float64: 0 }, // the slope itself is rounded to float32
     kinks: [0],
-    slopes: { 0: 0.01 },
+    slopes: { 0: 0.01, NaN: 0.01 },
     refused: () => [[[float([2]), '1'], ...number('slope')]],
   }),
   elu: unary<[alpha?: number]>({
@@ -226,7 +226,7 @@ export const activations = {
     rest: [[], [-0.5, 0.25]],
     kinks: [-1, -0.5, 0.25, 1],
     special: { NaN: NAN },
-    slopes: { '-1': 0, 1: 0 },
+    slopes: { '-1': 0, 1: 0, NaN: 1 },
     refused: () => [
       [[float([2]), '1'], ...number('min')],
       [[float([2]), 0, '1'], ...number('max')],
@@ -238,7 +238,7 @@ export const activations = {
     dtypes: INTEGERS,
     kinks: [-1, 0, 1],
     special: { NaN: NAN },
-    slopes: { '-1': 1, 1: 1 },
+    slopes: { '-1': 1, 1: 1, NaN: 0 },
     refused: () => [
       [[float([2]), {}], 'ArgumentError', /neither min nor max/],
       [[float([2])], 'ArgumentError', /the options are undefined/],

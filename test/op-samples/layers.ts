@@ -1,7 +1,6 @@
-// Rows of normalisations, dropout and losses.
+// Rows of dropout and losses.
 import { strict as assert } from 'node:assert';
 import {
-  add,
   along,
   at,
   build,
@@ -12,78 +11,14 @@ import {
   mul,
   type Nd,
   range,
-  type Shape,
   softplus,
-  sub,
   sum,
   sumOf,
   zip,
 } from '../reference.ts';
 import { COMPOSED, constant, FLOATS, float, given, index, type Refusal, type Row, row } from './row.ts';
 
-// ---- normalisations ---------------------------------------------------------------------------------------------------------
-const trailing = (x: Nd, shape: Shape): number[] => range(shape.length).map((d) => x.ndim - shape.length + d);
-const scaled = (x: Nd, weight?: Nd | null, bias?: Nd | null): Nd => {
-  const y = weight ? mul(x, weight) : x;
-  return bias ? add(y, bias) : y;
-};
-const squares = (x: Nd, dims: number[]): Nd =>
-  mean(
-    map(x, (v) => v * v),
-    dims,
-    true,
-  );
-const over = (x: Nd, meanSquare: Nd, eps: number): Nd => zip(x, meanSquare, (v, m) => v / Math.sqrt(m + eps));
-
-const normalisedRefused = (): Refusal[] => [
-  [[float([3, 4]), [3]], 'ShapeError', /\[3,4\] does not end in the normalised shape \[3\]/],
-  [[float([3, 4]), []], 'ShapeError', /does not end in/],
-  [[float([4]), [3, 4]], 'ShapeError', /does not end in/],
-  [
-    [float([3, 4]), [4], float([3])],
-    'ShapeError',
-    /weight or bias of shape \[3\]. Expected the normalised shape \[4\]/,
-  ],
-  [[float([3, 4]), 4], 'ArgumentError', /the shape is 4/],
-];
-
 export const layers = {
-  layerNorm: row<[x: Nd, shape: Shape, weight?: Nd | null, bias?: Nd | null, eps?: number]>({
-    tolerance: COMPOSED,
-    dtypes: FLOATS,
-    batched: true,
-    samples: () => [
-      [float([3, 17]), [17]],
-      [float([3, 17]), [17], float([17]), float([17])],
-      [float([2, 3, 4]), [3, 4], float([3, 4]), null, 0.1],
-      [float([2, 70], [9, 11]), [70], null, float([70])],
-      [float([0, 4]), [4], float([4]), float([4])],
-    ],
-    reference: (x, shape, weight, bias, eps = 1e-5) => {
-      const dims = trailing(x, shape);
-      const centred = sub(x, mean(x, dims, true));
-      return scaled(over(centred, squares(centred, dims), eps), weight, bias);
-    },
-    large: () => [[float([300, 401]), [401], float([401]), float([401])]],
-    refused: () => [
-      ...normalisedRefused(),
-      [[float([3, 4]), [4], null, float([3])], 'ShapeError', /Expected the normalised shape \[4\]/],
-    ],
-  }),
-  rmsNorm: row<[x: Nd, shape: Shape, weight?: Nd | null, eps?: number]>({
-    tolerance: COMPOSED,
-    dtypes: FLOATS,
-    batched: true,
-    samples: () => [
-      [float([3, 17]), [17]],
-      [float([3, 17]), [17], float([17])],
-      [float([2, 3, 4]), [3, 4], null, 0.1],
-      [float([0, 4]), [4], float([4])],
-    ],
-    reference: (x, shape, weight, eps = 1e-5) => scaled(over(x, squares(x, trailing(x, shape)), eps), weight),
-    large: () => [[float([300, 401]), [401], float([401])]],
-    refused: normalisedRefused,
-  }),
   dropout: row<[x: Nd, p?: number, options?: { training: boolean }]>({
     dtypes: FLOATS,
     samples: () => [

@@ -1,0 +1,2 @@
+// The namespace `autograd`. Nothing is defined here.
+export { CustomFunction as Function, type Differentiable, FunctionContext, type Gradients } from './function.ts';
