@@ -3,6 +3,7 @@
 import { availableParallelism, cpus } from 'node:os';
 import { argv } from 'node:process';
 import { buildInfo } from '../lib/index.ts';
+import * as autograd from './autograd.ts';
 import * as eager from './eager.ts';
 import * as gemm from './gemm.ts';
 import * as memory from './memory.ts';
@@ -13,6 +14,7 @@ const PARTS: Record<string, (option?: number) => void | Promise<void>> = {
   training: training.run,
   gemm: gemm.run,
   memory: memory.run,
+  autograd: autograd.run,
 };
 
 const { isa, threads, version } = buildInfo();
