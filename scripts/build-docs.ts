@@ -1,4 +1,5 @@
-// Runs the code of docs/lesson and writes what it prints into the pages; with --check, fails where a page differs.
+// Runs the code of docs/lesson and docs/autograd.md and writes what it prints into the pages; with --check, fails where
+// a page differs.
 // A block ```ts is code, and the block ```text right after it its output. All code of a page is one module, in which
 // 'chainrule' is lib/index.ts. A block ```ts throws must throw; its output ends with the error.
 import { spawn } from 'node:child_process';
@@ -9,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const MODULES = path.join(ROOT, 'out/docs');
 const check = process.argv.includes('--check');
-const pages = path.resolve(ROOT, process.argv.slice(2).find((arg) => !arg.startsWith('-')) ?? 'docs/lesson');
+const asked = process.argv.slice(2).find((arg) => !arg.startsWith('-'));
 /** Begins the output of a block; no example prints it. */
 const MARK = '\u0001';
 
@@ -63,8 +64,9 @@ function run(args: readonly string[], what: string): Promise<string> {
 }
 
 /** What a block printed as the page shows it: places are the page's own, and lines at most 116 columns wide. */
-function shown(output: string): string {
-  const places = output.replaceAll(MODULES, path.relative(ROOT, pages)).replace(/([\w-]+)\.ts:(\d+):\d+/g, '$1.md:$2');
+function shown(page: string, output: string): string {
+  const directory = path.relative(ROOT, path.dirname(page));
+  const places = output.replaceAll(MODULES, directory).replace(/([\w-]+)\.ts:(\d+):\d+/g, '$1.md:$2');
   return places
     .trimEnd()
     .split('\n')
@@ -95,34 +97,39 @@ function filled(name: string, lines: readonly Line[], outputs: readonly string[]
 }
 
 /** Runs a page; true if it is what its code prints. Otherwise writes it, unless it is only to be checked. */
-async function build(name: string): Promise<boolean> {
-  const before = readFileSync(path.join(pages, name), 'utf8');
-  const module = path.join(MODULES, name.replace(/\.md$/, '.ts'));
-  const printed = (await run(['--import', 'tsx', module], name)).split(`${MARK}\n`);
-  const after = filled(name, linesOf(before), printed.slice(1).map(shown));
+async function build(page: string): Promise<boolean> {
+  const name = path.basename(page);
+  const before = readFileSync(page, 'utf8');
+  const printed = (await run(['--import', 'tsx', modulePath(page)], name)).split(`${MARK}\n`);
+  const outputs = printed.slice(1).map((output) => shown(page, output));
+  const after = filled(name, linesOf(before), outputs);
   if (before === after) return true;
   console.log(`${name}: ${check ? 'prints something else; npm run docs writes it down' : 'written'}`);
-  if (!check) writeFileSync(path.join(pages, name), after);
+  if (!check) writeFileSync(page, after);
   return false;
 }
 
-function writeModules(names: readonly string[]): void {
+const modulePath = (page: string): string => path.join(MODULES, path.basename(page).replace(/\.md$/, '.ts'));
+
+function writeModules(): void {
   rmSync(MODULES, { recursive: true, force: true });
   mkdirSync(MODULES, { recursive: true });
-  for (const name of names) {
-    const module = moduleOf(linesOf(readFileSync(path.join(pages, name), 'utf8')));
-    writeFileSync(path.join(MODULES, name.replace(/\.md$/, '.ts')), module);
-  }
+  for (const page of pages) writeFileSync(modulePath(page), moduleOf(linesOf(readFileSync(page, 'utf8'))));
   writeFileSync(path.join(MODULES, 'tsconfig.json'), '{ "extends": "../../tsconfig.json", "include": ["*.ts"] }\n');
 }
 
-const names = readdirSync(pages).filter((name) => name.endsWith('.md'));
+function pagesIn(directory: string): string[] {
+  const names = readdirSync(path.resolve(ROOT, directory)).filter((name) => name.endsWith('.md'));
+  return names.map((name) => path.resolve(ROOT, directory, name));
+}
+
+const pages = asked === undefined ? [...pagesIn('docs/lesson'), path.join(ROOT, 'docs/autograd.md')] : pagesIn(asked);
 // Written outputs move the lines below them, which errors tell: a second pass settles that.
 for (let pass = 0; pass < 3; pass++) {
-  writeModules(names);
+  writeModules();
   if (pass === 0) await run(['node_modules/typescript/bin/tsc', '-p', MODULES], 'types of the examples');
-  const right = await Promise.all(names.map(build));
+  const right = await Promise.all(pages.map(build));
   if (check && right.includes(false)) process.exitCode = 1;
   if (check || !right.includes(false)) break;
 }
-console.log(`pages: ${names.length}`);
+console.log(`pages: ${pages.length}`);

@@ -174,7 +174,7 @@ describe('a budget', () => {
     const modules = layers(3);
     const x = randn([BATCH, WIDTH]);
     const live = (): number => {
-      for (let i = 0; i < 2; i++) {
+      for (let i = 0; i < 4; i++) {
         globalThis.gc!();
         trimMemory();
       }

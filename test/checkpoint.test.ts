@@ -32,7 +32,7 @@ function gradients(model: nn.Module, run: (x: Tensor) => Tensor): string[] {
   return [loss, x.grad!, ...[...model.parameters()].map((p) => p.grad!), randn([3])].map(bitsOf);
 }
 const collected = (): number => {
-  for (let i = 0; i < 2; i++) {
+  for (let i = 0; i < 4; i++) {
     globalThis.gc!();
     trimMemory();
   }

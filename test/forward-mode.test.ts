@@ -187,6 +187,24 @@ describe('reverse mode and forward mode', () => {
   });
 });
 
+describe('values that a scope has ended', () => {
+  it('have their tangents still, where a graph saved them', () => {
+    const f = (x: Tensor): Tensor => x.exp().mul(x).sin().softmax(0).square().sum();
+    const inScopes = (x: Tensor): Tensor =>
+      scope(() =>
+        scope(() => x.exp())
+          .mul(x)
+          .sin()
+          .softmax(0)
+          .square()
+          .sum(),
+      );
+    const [x, v] = [f64([0.1, 0.7]), f64([1, -2])];
+    expectTensor(hvp(inScopes, x, v), values(hvp(f, x, v)));
+    expectTensor(derivative(derivative(inScopes))(x), values(derivative(derivative(f))(x)));
+  });
+});
+
 describe('where tangents end', () => {
   it('not at noGrad, which is about recording', () => {
     const [, tangent] = jvp((x) => noGrad(() => x.square()), f64([3]), f64([1]));
@@ -348,7 +366,7 @@ describe('afterwards', () => {
     const [x, v] = [randn([64, 64]), randn([64, 64])];
     const f = (a: Tensor): Tensor => a.matmul(a).tanh().softmax(1).square().sum();
     const collected = (): number[] => {
-      for (let i = 0; i < 2; i++) {
+      for (let i = 0; i < 4; i++) {
         globalThis.gc!();
         trimMemory();
       }

@@ -116,7 +116,7 @@ describe('what is saved', () => {
       }
     }
     const live = (): number => {
-      for (let i = 0; i < 2; i++) {
+      for (let i = 0; i < 4; i++) {
         globalThis.gc!();
         trimMemory();
       }

@@ -157,7 +157,7 @@ describe('inside', () => {
       }
     };
     const collected = (): number => {
-      for (let i = 0; i < 2; i++) {
+      for (let i = 0; i < 4; i++) {
         globalThis.gc!();
         trimMemory();
       }

@@ -232,6 +232,30 @@ describe('with jvp, Functions and checkpoints', () => {
     expect(jvp((all) => vmap((a: Tensor) => TenTimes.apply(a))(all), x, v)[1].toArray()).toEqual(v.mul(10).toArray());
   });
 
+  it('a Function of what varies and what does not sums the gradients of the latter', () => {
+    class Product extends autograd.Function {
+      static forward(ctx: autograd.FunctionContext, a: Tensor, b: Tensor): Tensor {
+        ctx.saveForBackward(a, b);
+        return a.mul(b);
+      }
+      static backward(ctx: autograd.FunctionContext, g: Tensor): [Tensor, Tensor] {
+        const [a, b] = ctx.savedTensors;
+        return [g.mul(b!), g.mul(a!)];
+      }
+    }
+    const [leaves, w] = [x.clone().requiresGrad_(), leaf([5, 7])];
+    const weights = f64([1, 10]);
+    const total = vmap((a: Tensor, k: Tensor) => Product.apply(a, w).mul(k))(leaves, weights).sum();
+    const [gx, gw] = grad(total, [leaves, w]);
+    expect(gx!.toArray()).toEqual([
+      [5, 7],
+      [50, 70],
+    ]);
+    expect(gw!.toArray()).toEqual([31, 42]);
+    const inside = vmap((a: Tensor) => grad(Product.apply(a, w).sum(), w)[0]!)(x);
+    expect(inside.toArray()).toEqual(x.toArray());
+  });
+
   it('so is that of a Function with several outputs', () => {
     const expected = x.mul(2).add(2).toArray();
     const both = (a: Tensor): Tensor => {

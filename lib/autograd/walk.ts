@@ -68,13 +68,17 @@ function checkGradient(name: string, edge: Node, input: number, g: Tensor): void
 const DONE = -1;
 
 /** Gradients go from here to leaves and nowhere else. */
-const endsAtLeaves = ({ edges }: Node): boolean => edges.every((edge) => edge === null || isAccumulator(edge));
+function endsAtLeaves({ edges }: Node): boolean {
+  for (let i = 0; i < edges.length; i++) if (edges[i] !== null && !isAccumulator(edges[i]!)) return false;
+  return true;
+}
 
 /** The gradient as the walk's own; what a vjp passes on as it came, or hands out twice, is not. */
 function takeFrom(made: Tensor[], gradient: Tensor): Tensor {
   const at = made.lastIndexOf(gradient);
   if (at < 0) return handleOn(gradient);
-  made.splice(at, 1);
+  if (at === made.length - 1) made.pop();
+  else made.splice(at, 1);
   return gradient;
 }
 
@@ -88,6 +92,14 @@ function release(t: Tensor): void {
 function releaseAll(made: Tensor[], start: number): void {
   for (let i = start; i < made.length; i++) release(made[i]!);
   if (made.length > start) made.length = start;
+}
+
+/** The gradient of an input as the rule gives it, summed down where the op broadcast. */
+function checked({ rule, edges }: Node, i: number, gradient: Tensor | null): Tensor | null {
+  if (gradient === null) return null;
+  const own = rule.broadcasts ? sumTo(gradient, edges[i]!.shape) : gradient;
+  checkGradient(rule.name, edges[i]!, i, own);
+  return own;
 }
 
 export type Capture = (g: Tensor) => void;
@@ -120,24 +132,23 @@ export class Walk {
     running = this;
     if (this.#captures !== null) this.#wanted = onPathTo(this.#captures, order);
     // A walk inside a hook or a vjp may cross nodes where gradients of the outer walk wait.
-    const outer = order.map(({ pending, arrivals }) => ({ pending, arrivals }));
+    const outer = around === null ? null : order.map(({ pending, arrivals }) => ({ pending, arrivals }));
     for (const node of order) {
       node.pending = null;
       node.arrivals = 0;
     }
     for (const { edges } of order) for (let i = 0; i < edges.length; i++) if (edges[i] !== null) edges[i]!.arrivals++;
     try {
-      roots.forEach((root, i) => {
-        this.#deliver(root, gradients[i]!);
-      });
+      for (let i = 0; i < roots.length; i++) this.#deliver(roots[i]!, gradients[i]!);
       for (const node of order) if (node.arrivals !== DONE) this.#run(node);
     } finally {
       running = around;
-      order.forEach((node, i) => {
+      for (let i = 0; i < order.length; i++) {
+        const node = order[i]!;
         if (node.pending !== null) this.#spend(node.pending);
-        node.pending = outer[i]!.pending;
-        node.arrivals = outer[i]!.arrivals;
-      });
+        node.pending = outer === null ? null : outer[i]!.pending;
+        if (outer !== null) node.arrivals = outer[i]!.arrivals;
+      }
     }
   }
 
@@ -214,18 +225,15 @@ export class Walk {
   }
 
   #visitInputs(node: Node, g: Tensor): void {
-    const { edges } = node;
     const { observer } = current();
     let arrived = g;
     try {
       if (node.nodeHooks === null && observer === null) {
-        this.#differentiate(node, g, (i, gradient) => this.#pass(edges[i]!, gradient));
+        this.#differentiate(node, g, null);
         if (!this.#retain) node.free();
       } else {
-        let gradients = new Array<Tensor | null>(edges.length).fill(null);
-        this.#differentiate(node, g, (i, gradient) => {
-          gradients[i] = gradient;
-        });
+        let gradients = new Array<Tensor | null>(node.edges.length).fill(null);
+        this.#differentiate(node, g, gradients);
         if (node.nodeHooks !== null) {
           const seen = gradients;
           gradients = seen.map((gradient) => gradient && this.#lend(gradient));
@@ -234,7 +242,7 @@ export class Walk {
         }
         observer?.differentiated(node, arrived, gradients);
         if (!this.#retain) node.free();
-        for (let i = 0; i < edges.length; i++) this.#pass(edges[i]!, gradients[i]!);
+        for (let i = 0; i < gradients.length; i++) this.#pass(node.edges[i]!, gradients[i]!);
       }
     } finally {
       this.#spend(arrived);
@@ -257,61 +265,46 @@ export class Walk {
   }
 
   /**
-   * Gives `receive` the gradient of each input, the last first: those are the weights, whose gradients end at a leaf and
-   * are out of the way when the next is computed. Whatever else the vjps make is freed at once.
+   * Hands on the gradient of each input, or puts them into `sink`; the last first: those are the weights, whose gradients
+   * end at a leaf and are out of the way when the next is computed. Whatever else the vjps make is freed at once.
    */
-  #differentiate(node: Node, g: Tensor, receive: (i: number, gradient: Tensor | null) => void): void {
-    if (this.#record) {
-      this.#gradientsOf(node, g, 0, receive);
-      return;
-    }
+  #differentiate(node: Node, g: Tensor, sink: (Tensor | null)[] | null): void {
+    const { edges, rule, context } = node;
+    const { vjp } = rule;
     const { made } = this.#temporaries;
-    const context = current();
-    const outer = context.scope;
+    const surroundings = current();
+    const outer = surroundings.scope;
     const start = made.length;
-    context.scope = this.#temporaries;
+    if (!this.#record) surroundings.scope = this.#temporaries;
     try {
-      this.#gradientsOf(node, g, start, (i, gradient) => {
-        const own = gradient && takeFrom(made, gradient);
-        context.scope = outer;
-        try {
-          receive(i, own);
-        } finally {
-          context.scope = this.#temporaries;
+      const saved = node.unpack();
+      const pulled = rule.pull ? this.#pullAll(node, g, saved) : null;
+      const unpacked = made.length;
+      for (let i = edges.length - 1; i >= 0; i--) {
+        let gradient: Tensor | null = null;
+        if (pulled !== null) gradient = pulled[i]!;
+        else if (this.#wants(edges[i]!)) {
+          gradient = checked(node, i, (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i));
         }
-      });
+        if (gradient !== null && !this.#record) gradient = takeFrom(made, gradient);
+        surroundings.scope = outer;
+        if (sink === null) this.#pass(edges[i]!, gradient);
+        else sink[i] = gradient;
+        if (this.#record) continue;
+        surroundings.scope = this.#temporaries;
+        if (pulled === null) releaseAll(made, unpacked);
+      }
     } finally {
-      context.scope = outer;
+      surroundings.scope = outer;
       releaseAll(made, start);
     }
   }
 
-  #gradientsOf(node: Node, g: Tensor, start: number, receive: (i: number, gradient: Tensor | null) => void): void {
-    const { edges, rule, context } = node;
-    const { vjp, pull } = rule;
-    const { made } = this.#temporaries;
-    const saved = node.unpack();
-    const checked = (i: number, gradient: Tensor | null): Tensor | null => {
-      const edge = edges[i]!;
-      if (gradient === null || !this.#wants(edge)) return null;
-      const own = rule.broadcasts ? sumTo(gradient, edge.shape) : gradient;
-      checkGradient(rule.name, edge, i, own);
-      return own;
-    };
-    if (pull) {
-      const needed = edges.map((edge) => this.#wants(edge));
-      const all = pull(g, saved, context, needed).map((gradient, i) => checked(i, gradient));
-      for (let i = edges.length - 1; i >= 0; i--) receive(i, all[i]!);
-      return;
-    }
-    // Of one vjp after another: what is not a gradient goes before the next.
-    const unpacked = this.#record ? Number.POSITIVE_INFINITY : Math.max(made.length, start);
-    for (let i = edges.length - 1; i >= 0; i--) {
-      const wanted = this.#wants(edges[i]!);
-      const gradient = wanted ? (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i) : null;
-      receive(i, checked(i, gradient));
-      releaseAll(made, unpacked);
-    }
+  /** The gradients of all inputs at once, all of them proven before the first is handed on. */
+  #pullAll(node: Node, g: Tensor, saved: Tensor[]): (Tensor | null)[] {
+    const needed = node.edges.map((edge) => this.#wants(edge));
+    const pulled = node.rule.pull!(g, saved, node.context, needed);
+    return needed.map((wanted, i) => (wanted ? checked(node, i, pulled[i]!) : null));
   }
 
   #wants(edge: Node | null): edge is Node {

@@ -12,12 +12,13 @@ function withRank(level: Level, t: Tensor, ndim: number): Tensor {
 }
 
 type Operand = Tensor | number;
+const isBatched = (t: Operand): boolean => typeof t !== 'number' && t.physical !== null;
 const rankOf = (t: Operand): number => (typeof t === 'number' ? 0 : t.ndim);
 
 /** An op that broadcasts leading dimensions, run on all examples; null when no operand is batched. */
 export function overBatch(op: (...operands: never[]) => Tensor, ...operands: readonly Operand[]): Batched | null {
-  const level = levelOf(...operands);
-  if (level === null) return null;
+  if (!operands.some(isBatched)) return null;
+  const level = levelOf(...operands)!;
   const ndim = Math.max(...operands.map(rankOf));
   return lower(level, () => {
     const aligned = operands.map((t) => (typeof t === 'number' ? t : withRank(level, t, ndim)));

@@ -85,8 +85,8 @@ function make(multiply: (a: Tensor, b: Input2) => Tensor, name: string, spec: Un
   const pullback = opcode(`${kernel}Vjp`);
   const fused = (g: Tensor, saved: Tensor | undefined, p0: number, p1: number): Tensor => {
     if (tracks(g) || (saved !== undefined && tracks(saved))) return multiply(g, spec.derivative(saved ?? g, p0, p1));
-    const level = levelOf(g, saved);
-    if (level !== null) {
+    if (isBatched(g) || (saved !== undefined && isBatched(saved))) {
+      const level = levelOf(g, saved)!;
       return finishPlain(lower(level, () => fused(spreadOver(level, g), saved && spreadOver(level, saved), p0, p1)));
     }
     const out = freshLike(g);

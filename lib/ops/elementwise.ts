@@ -11,7 +11,7 @@ import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { overBatch } from './align.ts';
 import { castLike } from './cast.ts';
 import { binary, checkFits, checkNumber, compare, type Input2, unaryWith, withInPlace } from './define.ts';
-import { beforeInPlace, checkSameDtype, finish, finishInPlace, overlaps } from './op.ts';
+import { beforeInPlace, checkSameDtype, finish, finishInPlace, overlaps, recordOp } from './op.ts';
 
 // ---- two inputs: gradients are at the result's shape, the traversal sums them down to each input's --------------------
 export const add = binary('add', { reads: ['', ''], vjp: [(g) => g, (g) => g] });
@@ -62,7 +62,13 @@ export const le = compare('le');
 // ---- one input --------------------------------------------------------------------------------------------------------
 const { unary, parametric } = unaryWith((a, b) => mul(a, b));
 const { PI, SQRT1_2, LN2, sqrt: root } = Math;
-const step = (condition: Tensor, like: Tensor): Tensor => castLike(condition, like);
+const flatRule: Rule = { name: 'StepBackward', elementwise: true, vjp: [(g) => mul(g, 0)] };
+/** A function of x that is flat wherever it can be differentiated: its gradient is zero, but it has one, as in PyTorch. */
+function flat(value: Tensor, x: Tensor): Tensor {
+  recordOp(value, flatRule, [x], [], null);
+  return value;
+}
+const step = (condition: Tensor, x: Tensor): Tensor => flat(castLike(condition, x), x);
 // At NaN no comparison holds; which way the gradient goes there depends on which is asked.
 const not = (condition: Tensor): Tensor => eq(condition, 0);
 
@@ -135,7 +141,10 @@ export const softsign = unary('softsign', { saves: 'x', derivative: (x) => squar
 export const logSigmoid = unary('logSigmoid', { saves: 'x', derivative: (x) => sigmoid(neg(x)) });
 export const erf = unary('erf', { saves: 'x', derivative: (x) => mul(exp(neg(square(x))), 2 / root(PI)) });
 
-const leaky = parametric('leakyRelu', { saves: 'x', derivative: (x, slope) => where(gt(x, 0), castLike(1, x), slope) });
+const leaky = parametric('leakyRelu', {
+  saves: 'x',
+  derivative: (x, slope) => flat(where(gt(x, 0), castLike(1, x), slope), x),
+});
 /** x where positive, else slope * x. */
 export const leakyRelu = (x: Tensor, slope = 0.01): Tensor => leaky(x, checkNumber('leakyRelu', 'slope', slope));
 

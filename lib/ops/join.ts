@@ -23,37 +23,48 @@ function checkList(op: string, list: readonly Tensor[]): void {
 }
 
 // ---- joining ------------------------------------------------------------------------------------------------------------
-const catRule: Rule<{ dim: number; starts: Shape; sizes: Shape }> = {
+interface Joint {
+  readonly dim: number;
+  readonly starts: Shape;
+  readonly shapes: readonly Shape[];
+}
+const catRule: Rule<Joint> = {
   name: 'CatBackward',
-  vjp: (g, _, { dim, starts, sizes }, i) => narrow(g, dim, starts[i]!, sizes[i]!),
+  vjp: (g, _, { dim, starts, shapes }, i) =>
+    isNothing(shapes[i]!) ? flatten(narrow(g, dim, 0, 0)) : narrow(g, dim, starts[i]!, shapes[i]![dim]!),
 };
 
-/** The tensors one after another along dim; their other sizes agree. */
+/** What a loop that collects starts from: it joins tensors of any shape, as in PyTorch. */
+const isNothing = (shape: Shape): boolean => shape.length === 1 && shape[0] === 0;
+
+/** The tensors one after another along dim; their other sizes agree, unless one is of shape [0]. */
 export function cat(list: readonly Tensor[], dim = 0): Tensor {
   checkList('cat', list);
-  const first = list[0]!;
+  const first = list.find(({ shape }) => !isNothing(shape)) ?? list[0]!;
   if (first.ndim === 0) throw new ShapeError('cat: tensors without dimensions cannot be joined. Use stack.');
   const d = checkDim('cat', dim, first.ndim);
   const starts: number[] = [];
   let total = 0;
-  for (const t of list) {
-    if (t.ndim !== first.ndim || t.shape.some((size, i) => i !== d && size !== first.shape[i])) {
-      throw new ShapeError(`cat: ${show(first.shape)} and ${show(t.shape)} differ outside dimension ${d}.`);
-    }
+  for (const { shape } of list) {
     starts.push(total);
-    total += t.shape[d]!;
+    if (isNothing(shape)) continue;
+    if (shape.length !== first.ndim || shape.some((size, i) => i !== d && size !== first.shape[i])) {
+      throw new ShapeError(`cat: ${show(first.shape)} and ${show(shape)} differ outside dimension ${d}.`);
+    }
+    total += shape[d]!;
   }
+  const shapes = list.map(({ shape }) => shape);
   const level = levelOf(...list);
   const out =
     level === null
       ? joined(list, d, starts, first.shape.with(d, total))
       : lower(level, () =>
           cat(
-            list.map((t) => spreadOver(level, t)),
+            list.filter((_, i) => !isNothing(shapes[i]!)).map((t) => spreadOver(level, t)),
             d + 1,
           ),
         );
-  return finish(out, catRule, list, [], { dim: d, starts, sizes: list.map((t) => t.shape[d]!) });
+  return finish(out, catRule, list, [], { dim: d, starts, shapes });
 }
 
 function joined(list: readonly Tensor[], d: number, starts: Shape, whole: Shape): Tensor {

@@ -12,7 +12,6 @@ import {
   add,
   clamp,
   div,
-  eq,
   exp,
   gt,
   le,
@@ -23,14 +22,13 @@ import {
   mul,
   ne,
   neg,
-  sqrt,
   square,
   sub,
   where,
 } from './elementwise.ts';
 import { gather, indexSelect } from './indexing.ts';
 import { checkFloat, checkSameDtype, composed, finish } from './op.ts';
-import { mean, sum } from './reduce.ts';
+import { mean, norm, sum } from './reduce.ts';
 import { logSoftmax } from './softmax.ts';
 import { detach, flatten, reshape, squeeze, unsqueeze } from './views.ts';
 
@@ -82,8 +80,10 @@ export function smoothL1Loss(input: Tensor, target: Tensor, options: LossOptions
   const beta = checkNumber('smoothL1Loss', 'beta', options.beta ?? 1);
   if (!(beta >= 0)) throw new ArgumentError(`smoothL1Loss: beta is ${beta}. Expected a number >= 0.`);
   if (beta === 0) return reduce('smoothL1Loss', abs(sub(input, target)), options.reduction);
-  const distance = abs(sub(input, target));
-  const losses = where(lt(distance, beta), mul(square(distance), 0.5 / beta), sub(distance, beta / 2));
+  const difference = sub(input, target);
+  const distance = abs(difference);
+  // The square of the difference: that of the distance would be flat to the second order where both are equal.
+  const losses = where(lt(distance, beta), mul(square(difference), 0.5 / beta), sub(distance, beta / 2));
   return reduce('smoothL1Loss', losses, options.reduction);
 }
 
@@ -92,8 +92,9 @@ export function huberLoss(input: Tensor, target: Tensor, options: LossOptions & 
   checkPair('huberLoss', input, target, options, { ...REDUCTION, delta: 1 });
   const delta = checkNumber('huberLoss', 'delta', options.delta ?? 1);
   if (!(delta > 0)) throw new ArgumentError(`huberLoss: delta is ${delta}. Expected a number > 0.`);
-  const distance = abs(sub(input, target));
-  const losses = where(le(distance, delta), mul(square(distance), 0.5), mul(sub(distance, delta / 2), delta));
+  const difference = sub(input, target);
+  const distance = abs(difference);
+  const losses = where(le(distance, delta), mul(square(difference), 0.5), mul(sub(distance, delta / 2), delta));
   return reduce('huberLoss', losses, options.reduction);
 }
 
@@ -159,15 +160,9 @@ function checkClasses(op: string, input: Tensor, target: Tensor, weight: Tensor 
 }
 
 /** The factor of each target: its class's weight, 0 where it is ignored. */
-function targetWeights(
-  input: Tensor,
-  target: Tensor,
-  safe: Tensor,
-  ignore: number,
-  weight: Tensor | undefined,
-): Tensor {
-  const counted = cast(ne(target, ignore), input.code);
-  return weight ? mul(reshape(indexSelect(weight, 0, flatten(safe)), target.shape), counted) : counted;
+function targetWeights(input: Tensor, safe: Tensor, counted: Tensor, weight: Tensor | undefined): Tensor {
+  const ones = cast(counted, input.code);
+  return weight ? mul(reshape(indexSelect(weight, 0, flatten(safe)), safe.shape), ones) : ones;
 }
 
 /** Sums of losses, or their mean with the given factors' sum as the divisor. */
@@ -195,17 +190,19 @@ function nll(op: string, logs: Tensor, target: Tensor, options: ClassOptions, sm
   const { ignoreIndex = -100, weight, reduction } = options;
   checkClasses(op, logs, target, weight);
   const dim = classDim(logs);
-  const safe = where(eq(target, ignoreIndex), 0, target);
-  const factors = targetWeights(logs, target, safe, ignoreIndex, weight);
-  const picked = neg(mul(squeeze(gather(logs, dim, unsqueeze(safe, dim)), dim), factors));
+  const counted = ne(target, ignoreIndex);
+  const safe = where(counted, target, 0);
+  const factors = targetWeights(logs, safe, counted, weight);
+  const found = squeeze(gather(logs, dim, unsqueeze(safe, dim)), dim);
+  // Chosen, not multiplied by 0: neither an infinity of an ignored row nor the division by no rows may reach the others.
+  const picked = where(counted, neg(mul(found, factors)), 0);
   if (smoothing === 0) return reduceWeighted(op, picked, factors, reduction);
   // Every class takes an equal share of the smoothing, weighted as itself.
   const classes = logs.shape[dim]!;
   const columns = weight
     ? mul(logs, reshape(weight, [classes, ...new Array<number>(logs.ndim - 1 - dim).fill(1)]))
     : logs;
-  const counted = cast(ne(target, ignoreIndex), logs.code);
-  const spread = neg(mul(sum(columns, dim), counted));
+  const spread = where(counted, neg(sum(columns, dim)), 0);
   const losses = add(mul(picked, 1 - smoothing), mul(spread, smoothing / classes));
   return reduceWeighted(op, losses, factors, reduction);
 }
@@ -261,6 +258,6 @@ export function cosineSimilarity(a: Tensor, b: Tensor, options: { dim?: number; 
   checkPair('cosineSimilarity', a, b, options, { dim: 1, eps: 1e-8 });
   const dim = checkDim('cosineSimilarity', options.dim ?? 1, a.ndim);
   const eps = checkNumber('cosineSimilarity', 'eps', options.eps ?? 1e-8);
-  const squares = mul(sum(square(a), dim), sum(square(b), dim));
-  return div(sum(mul(a, b), dim), sqrt(clamp(squares, { min: eps * eps })));
+  const length = (t: Tensor): Tensor => clamp(norm(t, { dim }), { min: eps });
+  return div(sum(mul(a, b), dim), mul(length(a), length(b)));
 }

@@ -7,7 +7,6 @@ import type { View } from '../program/storage.ts';
 import { broadcastShapes, numelOf, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { overBatch } from './align.ts';
-import { levelOf } from './batched.ts';
 import { cast } from './cast.ts';
 import { add, mul } from './elementwise.ts';
 import { checkFloat, checkSameDtype, finish } from './op.ts';
@@ -101,6 +100,9 @@ const gradA = (g: Tensor, b: Tensor, [transposed]: Layout): Tensor =>
 const gradB = (g: Tensor, a: Tensor, [, transposed]: Layout): Tensor =>
   transposed ? mT(product(mT(g), a)) : product(mT(a), g);
 
+/** Inside vmap. */
+const isBatched = (a: Tensor, b: Tensor): boolean => a.physical !== null || b.physical !== null;
+
 /** The sum of what is there. */
 const both = (a: Tensor | null | undefined, b: Tensor | null | undefined): Tensor | null =>
   a && b ? add(a, b) : (a ?? b ?? null);
@@ -119,8 +121,12 @@ const bmmRule = productRule('BmmBackward');
 function product(a: Tensor, b: Tensor): Tensor {
   if (a.code === BF16) return widened(product, a, b);
   const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const out = overBatch(matmul, a, b) ?? fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
-  if (out.physical === null) gemm(out, batch, a, b);
+  let out: Tensor;
+  if (isBatched(a, b)) out = overBatch(matmul, a, b)!;
+  else {
+    out = fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
+    gemm(out, batch, a, b);
+  }
   return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), layoutOf(a, b));
 }
 
@@ -177,10 +183,13 @@ export function mv(a: Tensor, x: Tensor): Tensor {
   checkRank('mv', 'vector', x, 1);
   checkInner('mv', a, x);
   if (a.code === BF16) return widened(mv, a, x);
-  const out =
-    overBatch((a: Tensor, x: Tensor) => (x.ndim === 1 ? matmul(a, x) : squeeze(matmul(a, mT(x)), -1)), a, x) ??
-    fresh([a.shape[0]!], a.code);
-  if (out.physical === null) gemm(asColumn(out), [], a, asColumn(x));
+  let out: Tensor;
+  if (isBatched(a, x)) {
+    out = overBatch((a: Tensor, x: Tensor) => (x.ndim === 1 ? matmul(a, x) : squeeze(matmul(a, mT(x)), -1)), a, x)!;
+  } else {
+    out = fresh([a.shape[0]!], a.code);
+    gemm(asColumn(out), [], a, asColumn(x));
+  }
   return finish(out, mvRule, [a, x], savedOf(a, x), null);
 }
 
@@ -199,8 +208,12 @@ export function dot(a: Tensor, b: Tensor): Tensor {
   checkRank('dot', 'second operand', b, 1);
   checkInner('dot', a, b);
   if (a.code === BF16) return widened(dot, a, b);
-  const out = overBatch(rowTimesColumn, a, b) ?? fresh([], a.code);
-  if (out.physical === null) gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b));
+  let out: Tensor;
+  if (isBatched(a, b)) out = overBatch(rowTimesColumn, a, b)!;
+  else {
+    out = fresh([], a.code);
+    gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b));
+  }
   return finish(out, dotRule, [a, b], savedOf(a, b), null);
 }
 
@@ -234,7 +247,7 @@ export function addmm(bias: Tensor, a: Tensor, b: Tensor): Tensor {
     throw new ShapeError(`addmm: the bias of shape ${show(bias.shape)} does not broadcast to ${show(shape)}.`);
   }
   if (a.code === BF16) return widened(addmm, bias, a, b);
-  if (levelOf(bias, a, b) !== null) return add(product(a, b), bias);
+  if (bias.physical !== null || isBatched(a, b)) return add(product(a, b), bias);
   const out = fresh(shape, a.code);
   commands.copy(out, bias);
   gemm(out, [], a, b, 1);

@@ -110,7 +110,8 @@ export function beforeInPlace(op: string, x: Tensor, others: readonly Tensor[], 
     );
   }
   for (let d = 0; d < x.shape.length; d++) {
-    if (x.strides[d] === 0 && x.shape[d]! > 1) {
+    // Without elements row-major strides are 0 as well, and nothing is shared.
+    if (x.strides[d] === 0 && x.shape[d]! > 1 && x.numel > 0) {
       throw new ShapeError(`${op}: ${show(x.shape)} is an expanded view: its elements share memory. Use a clone().`);
     }
   }

@@ -320,8 +320,8 @@ export const norm = composed('norm', (x: Tensor, options: NormOptions = {}): Ten
   if (p === 1) return sum(abs(x), dim, { keepdim });
   if (p === Number.POSITIVE_INFINITY) return amax(abs(x), dim, { keepdim });
   if (p === Number.NEGATIVE_INFINITY) return amin(abs(x), dim, { keepdim });
-  if (p === 0) return cast(sum(ne(x, 0), dim, { keepdim }), x.code);
   const powers = flatAtZero(abs(x), (size) => pow(size, p));
+  if (p === 0) return sum(powers, dim, { keepdim });
   return flatAtZero(sum(powers, dim, { keepdim }), (total) => pow(total, 1 / p));
 });
 

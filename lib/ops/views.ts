@@ -1,16 +1,18 @@
 // Views: other shapes and strides on the same storage. They copy nothing, except reshape where it must.
-import type { Rule } from '../autograd/tape.ts';
+import { type Rule, record, tracks } from '../autograd/tape.ts';
 import { ArgumentError, IndexError, ShapeError } from '../errors.ts';
 import { copy } from '../program/commands.ts';
 import { checkDim, checkInteger, checkShape, numelOf, type Shape, show, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track, viewOf } from '../tensor.ts';
-import { Batched, lower } from './batched.ts';
+import { Batched, behind, lower } from './batched.ts';
 import { clone } from './cast.ts';
-import { finish, recordOp } from './op.ts';
+import { finish } from './op.ts';
 
 function view<C>(x: Tensor, shape: Shape, strides: Shape, offset: number, rule: Rule<C>, context: C): Tensor {
   const out = look(x, shape, strides, offset);
-  recordOp(out, rule, [x], [], context);
+  // Spelt out, where recordOp() would do: views cost little else.
+  if (tracks(x)) record(out, rule, [x], [], context);
+  if (x.physical !== null) behind.record(out, rule, [x], [], context);
   return out;
 }
 
@@ -356,7 +358,9 @@ export function split(x: Tensor, size: number | readonly number[], dim = 0): Ten
 export function chunk(x: Tensor, n: number, dim = 0): Tensor[] {
   checkNotScalar('chunk', x);
   const d = checkDim('chunk', dim, x.ndim);
-  return split(x, Math.max(1, Math.ceil(x.shape[d]! / checkInteger('chunk', 'n', n, 1))), d);
+  const [size, count] = [x.shape[d]!, checkInteger('chunk', 'n', n, 1)];
+  // As in PyTorch: what is empty still comes in as many pieces as asked for.
+  return split(x, size === 0 ? new Array<number>(count).fill(0) : Math.ceil(size / count), d);
 }
 
 /** The diagonal of two dimensions as the last dimension; offset > 0 above it, < 0 below. */

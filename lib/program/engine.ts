@@ -144,6 +144,8 @@ let sweepCount = SWEEP_COUNT;
 
 /** Leaves the storage to the garbage collector: its slot is freed once nothing refers to the object. */
 export function adopt(storage: Storage): void {
+  if (storage.adopted) return;
+  storage.adopted = true;
   young[youngCount++] = storage;
   youngBytes += storage.bytes;
   if (youngCount === YOUNG || youngBytes > YOUNG_BYTES) {

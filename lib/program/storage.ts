@@ -15,6 +15,8 @@ export class Storage {
   owners = 1;
   /** Raised by every in-place change; saved values remember it. */
   version = 0;
+  /** Left to the garbage collector, which need be told only once. */
+  adopted = false;
   /** How many values saved for a backward pass lie in it. */
   savers = 0;
   /** Where it was last changed in place while it had savers. */

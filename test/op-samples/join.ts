@@ -4,9 +4,11 @@ import { float, mask, type Row } from './row.ts';
 import { dimOf, modulo, moved, outside } from './shape.ts';
 
 const catOf = (list: readonly Nd[], dim = 0): Nd => {
-  const d = dimOf(dim, list[0]!.ndim);
-  const owners = list.flatMap((x) => range(x.shape[d]!).map((i) => [x, i] as const));
-  return build(replaced(list[0]!.shape, d, owners.length), (i) => at(owners[i[d]!]![0], i.with(d, owners[i[d]!]![1])));
+  const first = list.find((x) => x.data.length > 0) ?? list[0]!;
+  const d = dimOf(dim, first.ndim);
+  const parts = list.filter((x) => x.ndim === first.ndim);
+  const owners = parts.flatMap((x) => range(x.shape[d]!).map((i) => [x, i] as const));
+  return build(replaced(first.shape, d, owners.length), (i) => at(owners[i[d]!]![0], i.with(d, owners[i[d]!]![1])));
 };
 const rollOf = (x: Nd, shift: number | Shape, dim?: number | Shape): Nd => {
   if (dim === undefined)
@@ -28,6 +30,8 @@ export const joins = {
       [[float([2, 3]), float([2, 1]), float([2, 0])], -1],
       [[float([4])]],
       [[float([0]), float([0])]],
+      [[float([0]), float([2, 3]), float([2, 1])], 1],
+      [[float([2, 3]), float([0])], -2],
       [[float([2, 2, 3]), float([2, 5, 3])], 1],
     ],
     reference: catOf,

@@ -68,12 +68,13 @@ interface Elementwise<O> {
   input?: (shape: number[]) => Nd;
   target?: (shape: number[]) => Nd;
   options?: readonly O[];
+  more?: readonly [input: Nd, target: Nd][];
   refused?: readonly [options: Record<string, unknown>, error: Refusal[1], message: RegExp][];
 }
 
 /** A loss of each element and its target, of one shape. */
 function elementwise<O extends object>(spec: Elementwise<O>): Row {
-  const { loss, input = float, target = float, options = [], refused = [] } = spec;
+  const { loss, input = float, target = float, options = [], more = [], refused = [] } = spec;
   type Args = [input: Nd, target: Nd, options?: O & LossOptions];
   const pair = (...shape: number[]): [Nd, Nd] => [input(shape), target(shape)];
   return row<Args>({
@@ -87,6 +88,7 @@ function elementwise<O extends object>(spec: Elementwise<O>): Row {
       [...pair(7), { reduction: 'sum' } as O & LossOptions],
       [...pair(2, 9), { reduction: 'none' } as O & LossOptions],
       ...options.map((option): Args => [...pair(5, 5), option]),
+      ...more,
     ],
     reference: (a, b, { reduction, ...rest } = {} as O & LossOptions) =>
       reduced(
@@ -113,6 +115,8 @@ const apart = (shape: number[]): Nd =>
     (v) => v,
   );
 const origin = (shape: number[]): Nd => map(float(shape), () => 0);
+/** Smooth where both are equal: the second derivative is that of the square. */
+const equal: [Nd, Nd] = [given([3], [0.25, 0, 3]), given([3], [0.25, 0, 0])];
 const probability = (shape: number[]): Nd => float(shape, [0.05, 0.95]);
 const smooth = (d: number, beta: number): number => (d < beta ? (d * d) / beta / 2 : d - beta / 2);
 
@@ -124,6 +128,7 @@ export const elementwiseLosses = {
     input: apart,
     target: origin,
     options: [{ beta: 0.5 }, { beta: 0 }],
+    more: [equal],
     refused: [
       [{ beta: -1 }, 'ArgumentError', /beta is -1/],
       [{ beta: '1' }, 'ArgumentError', /beta is "1"/],
@@ -134,6 +139,7 @@ export const elementwiseLosses = {
     input: apart,
     target: origin,
     options: [{ delta: 0.5 }, { delta: 3 }],
+    more: [equal],
     refused: [
       [{ delta: 0 }, 'ArgumentError', /delta is 0/],
       [{ delta: Number.NaN }, 'ArgumentError', /delta is NaN/],
@@ -195,7 +201,10 @@ const classSamples = (): Classes[] => [
   [float([2, 3, 2]), index([2, 2], 3), { weight: constant(float([3], [0.5, 2])), reduction: 'sum' }],
   [constant(float([0, 3])), index([0], 3)],
   [constant(float([2, 3])), given([2], [-100, -100], 'int32')],
+  [constant(given([2, 2], [-Infinity, 0, -1, -2])), given([2], [-100, 0], 'int32')],
 ];
+/** The mean of no rows is NaN; what was ignored still takes no gradient. */
+const allIgnored = (): [Classes, Nd] => [[float([2, 3]), given([2], [-100, -100], 'int32')], build([2, 3], () => 0)];
 const classRefused = (): Refusal[] => [
   [[float([2, 3]), given([2], [0, 3], 'int32')], 'IndexError', /index 3 at position \d+ is outside \[0, 2\]/],
   [[float([2, 3]), given([2], [0, -1], 'int32')], 'IndexError', /index -1 at position/],
@@ -213,6 +222,7 @@ export const classLosses = {
     dtypes: FLOATS,
     samples: classSamples,
     reference: (input, target, options = {}) => negativeLogLikelihood(input, target, options),
+    gradients: () => [allIgnored()],
     large: () => [[float([3000, 50]), index([3000], 50)]],
     refused: () => [...classRefused(), [[float([2, 3]), constant(float([2]))], 'DTypeError', /target is float.*int32/]],
   }),
@@ -242,6 +252,7 @@ export const classLosses = {
         ? div(sum(losses), input.data.length / input.shape[dim]!)
         : reduced(losses, reduction);
     },
+    gradients: () => [allIgnored()],
     large: () => [[float([3000, 50]), index([3000], 50)]],
     refused: () => [
       ...classRefused(),
@@ -261,11 +272,13 @@ export const classLosses = {
       [float([17]), float([17]), { dim: 0 }],
       [float([2, 3, 4]), float([2, 3, 4]), { dim: -1, eps: 1e-3 }],
       [constant(given([1, 2], [0, 0])), constant(given([1, 2], [1, 2]))],
+      [constant(given([1, 2], [0, 2 ** -30])), constant(given([1, 2], [1, 2]))],
+      [constant(given([2, 2], [1e12, 1e12, 1e-6, 0])), constant(given([2, 2], [1e12, 1e12, 1e-6, 0]))],
       [float([0, 3]), float([0, 3])],
     ],
     reference: (a, b, { dim = 1, eps = 1e-8 } = {}) => {
-      const squared = mul(sum(mul(a, a), dim), sum(mul(b, b), dim));
-      return zip(sum(mul(a, b), dim), squared, (product, square) => product / Math.sqrt(Math.max(square, eps * eps)));
+      const length = (x: Nd): Nd => map(sum(mul(x, x), dim), (square) => Math.max(Math.sqrt(square), eps));
+      return div(sum(mul(a, b), dim), mul(length(a), length(b)));
     },
     large: () => [[float([300, 401]), float([300, 401])]],
     refused: () => [

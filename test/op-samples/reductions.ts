@@ -236,6 +236,7 @@ export const reductions = {
       [distinct([3, 5]), { p: Number.POSITIVE_INFINITY, dim: 1 }],
       [distinct([3, 5]), { p: Number.NEGATIVE_INFINITY }],
       [constant(whole([3, 5])), { p: 0, dim: 0 }],
+      [float([3, 5], [0.5, 2]), { p: 0, dim: 1 }],
       [float([2, 0]), { dim: 1 }],
     ],
     reference: (x, { p = 2, dim, keepdim } = {}) => reduce(x, dim, keepdim, (values) => normOf(values, p)),

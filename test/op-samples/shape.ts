@@ -241,8 +241,10 @@ export const parts = {
       [float([2]), 5],
       [float([0, 2]), 3],
     ],
-    reference: (x, n, dim = 0) =>
-      pieces(x, equalSizes(x.shape.at(dim)!, Math.max(1, Math.ceil(x.shape.at(dim)! / n))), dim),
+    reference: (x, n, dim = 0) => {
+      const total = x.shape.at(dim)!;
+      return pieces(x, total === 0 ? range(n).map(() => 0) : equalSizes(total, Math.ceil(total / n)), dim);
+    },
     refused: () => [
       noParts(1),
       [[float([3]), 0], 'ArgumentError', /n is 0/],
