@@ -8,27 +8,13 @@ import { type Generator, type GeneratorState, observeDraws } from '../random.ts'
 import { describe, sameShape, show } from '../shape.ts';
 import { scope, Tensor } from '../tensor.ts';
 import { levelsNow, withLevels } from './forward.ts';
-import { freed, handleInGraph, letGo, restore, type Saved, save } from './tape.ts';
+import { freed, handleInGraph, hold, letGo, restore, type Saved, save } from './tape.ts';
 
 /** Thrown by the second run when it has saved everything that the first did. */
 const ENOUGH = Symbol('enough');
 const CHECKPOINT = { name: 'checkpoint', madeAt: '' };
 /** Regions made since the last one was computed again. */
 let created = 0;
-
-/** A handle that belongs to no scope, with tangents. */
-function hold(t: Tensor): Tensor {
-  const context = current();
-  const { scope: open } = context;
-  context.scope = null;
-  try {
-    const handle = handleInGraph(t);
-    handle.dual = t.dual;
-    return handle;
-  } finally {
-    context.scope = open;
-  }
-}
 
 export const sumOf = (bytes: ReadonlyMap<number, number>): number => [...bytes.values()].reduce((a, b) => a + b, 0);
 
@@ -251,6 +237,8 @@ export class Region {
 
   #keepAgain(t: Tensor, stop: boolean): number {
     const index = this.#values!.length;
+    // fn has caught what was thrown to stop it.
+    if (stop && index === this.#entries.length) throw ENOUGH;
     const { shape, code } = this.#entries[index] ?? t;
     if (code !== t.code || !sameShape(shape, t.shape)) {
       throw new AutogradError(

@@ -10,7 +10,17 @@ import { detach } from '../ops/views.ts';
 import { describe, type Shape } from '../shape.ts';
 import { checkTensor, Tensor } from '../tensor.ts';
 import { grad } from './backward.ts';
-import { enableGrad, forwardMode, handleInGraph, hasTangent, needsGrad, type Rule, record, recording } from './tape.ts';
+import {
+  enableGrad,
+  forwardMode,
+  handleInGraph,
+  hasTangent,
+  hold,
+  needsGrad,
+  type Rule,
+  record,
+  recording,
+} from './tape.ts';
 import { currentWalk, type Walk } from './walk.ts';
 
 // ---- types --------------------------------------------------------------------------------------------------------------
@@ -105,23 +115,10 @@ function pullBack({ fn, ctx, args, outputs }: Call, gradients: readonly (Tensor 
   });
 }
 
-/** A handle that outlives the visit of one node, and one of the next node's in its place. */
-function held(g: Tensor): Tensor {
-  const context = current();
-  const { scope } = context;
-  context.scope = null;
-  const handle = passed(g);
-  context.scope = scope;
-  return handle;
-}
-function passOn(g: Tensor): Tensor {
-  const handle = passed(g);
-  g.dispose();
-  return handle;
-}
-function passed(g: Tensor): Tensor {
-  const handle = handleInGraph(g);
-  handle.dual = g.dual;
+/** What was held, as a handle of the scope that is open. */
+function passOn(held: Tensor): Tensor {
+  const handle = handleInGraph(held);
+  held.dispose();
   return handle;
 }
 
@@ -199,7 +196,7 @@ function recordTogether(
         (g) => {
           const walk = currentWalk()!;
           if (!call.arrived.has(walk)) call.arrived.set(walk, new Array<null>(outputs.length).fill(null));
-          call.arrived.get(walk)![i] = held(g);
+          call.arrived.get(walk)![i] = hold(g);
           return zeros([]);
         },
       ],

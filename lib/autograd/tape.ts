@@ -175,9 +175,7 @@ export function restore(entry: Saved, saver: Saver): Tensor {
   if (storage.version !== version) throw changedInPlace(entry, saver);
   if (!tensor.disposed) return tensor;
   // The user's handle is gone, the value is not: another handle with the same place in the graph.
-  const handle = handleInGraph(tensor);
-  handle.dual = tensor.dual;
-  return handle;
+  return handleInGraph(tensor);
 }
 
 function unpacked({ hooks, packed, node, accumulator, dual, shape, code }: Packed, { name }: Saver): Tensor {
@@ -244,13 +242,26 @@ const edgeOfLeaf = (t: Tensor): Node | null =>
 /** The node that passes gradients to t: what computed it, or what adds into its grad. Null when it needs none. */
 export const edgeOf = (t: Tensor): Node | null => t.node ?? edgeOfLeaf(t);
 
-/** Another handle on t at its place in the graph, without its tangents. */
+/** Another handle on t, at its place in the graph and with its tangents. */
 export function handleInGraph(t: Tensor): Tensor {
   const handle = t.alias();
   handle.accumulator = edgeOfLeaf(t);
   handle.leafRequiresGrad = t.leafRequiresGrad;
   handle.node = t.node;
+  handle.dual = t.dual;
   return handle;
+}
+
+/** The same, that belongs to no scope: whoever holds it disposes it. */
+export function hold(t: Tensor): Tensor {
+  const context = current();
+  const { scope } = context;
+  context.scope = null;
+  try {
+    return handleInGraph(t);
+  } finally {
+    context.scope = scope;
+  }
 }
 
 export const isAccumulator = (node: Node): boolean => node.rule === (ACCUMULATE as Rule);
