@@ -8,6 +8,7 @@ export { checkpoint } from './autograd/checkpoint.ts';
 export { type CheckpointPlan, checkpointSequential, type SequentialOptions } from './autograd/checkpoint-sequential.ts';
 export { jvp, type Outputs } from './autograd/forward.ts';
 export { hessian, hvp, jacobian, type Pullback, vjp } from './autograd/functional.ts';
+export { enableGrad, inferenceMode, isGradEnabled, noGrad } from './autograd/grad-mode.ts';
 export {
   type Checkable,
   type Gradchecked,
@@ -18,7 +19,7 @@ export {
 } from './autograd/gradcheck.ts';
 export { numericalDerivative } from './autograd/numerical-derivative.ts';
 export type { Node } from './autograd/tape.ts';
-export { enableGrad, inferenceMode, isGradEnabled, noGrad, savedTensorsHooks } from './autograd/tape.ts';
+export { savedTensorsHooks } from './autograd/tape.ts';
 export { type InDims, vmap } from './autograd/vmap.ts';
 export type { BackwardOptions } from './autograd/walk.ts';
 export * as data from './data/data.ts';

@@ -1,10 +1,10 @@
 // How tensors print: as PyTorch prints them, large ones with their middle left out.
 
-import { noGrad } from './autograd/tape.ts';
+import { noGrad } from './autograd/grad-mode.ts';
 import { BOOL } from './dtype.ts';
 import { cat } from './ops/join.ts';
+import { narrow } from './ops/parts.ts';
 import { toTypedArray } from './ops/read.ts';
-import { narrow } from './ops/views.ts';
 import { show } from './shape.ts';
 import { scope, type Tensor } from './tensor.ts';
 

@@ -3,7 +3,7 @@
 import type { Node } from './autograd/tape.ts';
 import { current, Scope, within } from './context.ts';
 import { BYTES, DTYPES, type DType } from './dtype.ts';
-import { ArgumentError, AutogradError, DisposedError, DTypeError, ShapeError } from './errors.ts';
+import { ArgumentError, DisposedError, DTypeError, ShapeError } from './errors.ts';
 import { adopt, disown, newStorage } from './program/engine.ts';
 import type { Storage, View } from './program/storage.ts';
 import {
@@ -45,8 +45,10 @@ export class Tensor implements View {
   readonly code: number;
   /** @internal */
   disposed = false;
-  /** @internal a view shares its base's storage; the storage's graphVersion when it was taken, -1 for no view */
-  readonly viewVersion: number;
+  /** @internal a view shares its base's storage; the storage's graphVersion when its place was found, -1 for no view */
+  viewVersion: number;
+  /** @internal what it is a view of; null for a tensor of its own, and for another handle on the whole */
+  base: Tensor | null = null;
   /** @internal what computed it; null for a leaf */
   node: Node | null = null;
   /** @internal */
@@ -104,16 +106,19 @@ export class Tensor implements View {
   }
 
   get requiresGrad(): boolean {
+    renewView(this);
     return this.leafRequiresGrad || this.node !== null;
   }
 
   /** Made by the user or without recording: gradients end here. */
   get isLeaf(): boolean {
+    renewView(this);
     return this.node === null;
   }
 
   /** The node of the graph that computed this tensor; null for a leaf. */
   get gradFn(): Node | null {
+    renewView(this);
     return this.node;
   }
 
@@ -206,7 +211,9 @@ export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset: numbe
   base.storage.owners++;
   const numel = numelOf(shape);
   const dense = isRowMajor(shape, strides);
-  return track(new Tensor(base.storage, shape, strides, offset, numel, base.code, dense, base.storage.graphVersion));
+  const view = new Tensor(base.storage, shape, strides, offset, numel, base.code, dense, base.storage.graphVersion);
+  view.base = base.base ?? base;
+  return track(view);
 }
 
 /** Puts a new tensor under the care of the open scope, or of the garbage collector. */
@@ -267,12 +274,11 @@ export function keep<T extends Tensor>(t: T): T {
   return t;
 }
 
-/** @throws AutogradError */
-export function assertNotStale(op: string, t: Tensor): void {
-  if (t.viewVersion >= 0 && t.viewVersion !== t.storage.graphVersion) {
-    throw new AutogradError(
-      `${op}: this view of shape ${show(t.shape)} was taken before its base was changed in place by a recorded op. ` +
-        'Take the view again after the change.',
-    );
-  }
+/** How a view finds its place when its base has a new one; ops/overwrite.ts puts it here. */
+export const staleViews: { renew: (t: Tensor) => void } = { renew: () => {} };
+
+/** Gives a view whose base was changed in place by a recorded op its new place in the graph. */
+export function renewView(t: Tensor): void {
+  if (isStale(t)) staleViews.renew(t);
 }
+export const isStale = (t: Tensor): boolean => t.viewVersion !== -1 && t.viewVersion !== t.storage.graphVersion;

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const LAYERS = [
   ['errors', 'shape', 'dtype', 'arguments', 'call-site', 'context', 'native', 'random', 'runtime'],
   ['program/'],
-  ['tensor', 'autograd/tape'],
+  ['tensor', 'autograd/tape', 'autograd/grad-mode'],
   ['ops/'],
   ['autograd/', 'print'],
   ['methods'],

@@ -13,6 +13,7 @@ import * as join from '../lib/ops/join.ts';
 import * as losses from '../lib/ops/losses.ts';
 import * as matmul from '../lib/ops/matmul.ts';
 import * as normalization from '../lib/ops/normalization.ts';
+import * as parts from '../lib/ops/parts.ts';
 import * as pooling from '../lib/ops/pooling.ts';
 import * as random from '../lib/ops/random.ts';
 import * as reduce from '../lib/ops/reduce.ts';
@@ -64,6 +65,7 @@ function traitsOf(name: string, row: Row): Traits {
 
 const traits = new Map(Object.entries(opSamples).map(([name, row]) => [name, traitsOf(name, row)]));
 
+const STATED = 'ops.gradients: has the gradients that its row states';
 /** float is to('float32'): its gradients are seen there, where differences in float64 show more than rounding. */
 const SAME_GRADIENT: Readonly<Record<string, string>> = { float: 'to' };
 
@@ -115,7 +117,7 @@ const COLUMNS: readonly Column[] = [
         'ops.gradients: has empty gradients for empty inputs',
         'ops.gradients: has one gradient, recorded or not',
       ),
-      ...when(gradient !== 'none' && stated, 'ops.gradients: has the gradients that its row states'),
+      ...when(gradient !== 'none' && stated, STATED),
       ...when(gradient === 'full', 'ops.gradcheck: passes gradcheck, and shows something'),
       ...when(gradient === 'zero', GRADIENT_ZERO),
     ],
@@ -169,9 +171,10 @@ export const BESIDE: readonly Check[] = ['int32', 'uint8', 'bool'].map(
 );
 
 /** The claims, `op > check`, that have to hold for a cell. */
-function claimsOf(name: string, { ofGradients, checks }: Column): string[] {
+function claimsOf(name: string, { title, ofGradients, checks }: Column): string[] {
   const of = (ofGradients && SAME_GRADIENT[name]) ?? name;
-  return checks(traits.get(of)!).map((check) => `${of} > ${check}`);
+  const all = checks(traits.get(of)!).map((check) => `${of} > ${check}`);
+  return of !== name && title === 'vjp' ? [...all, `${name} > ${STATED}`] : all;
 }
 
 const names = Object.keys(opSamples);
@@ -189,7 +192,7 @@ const FAMILIES: readonly { title: string; from: readonly object[]; only?: (own: 
   { title: 'Several inputs', from: [elementwise], only: ({ inputs }) => inputs > 1 },
   { title: 'Reductions', from: [reduce, softmax] },
   { title: 'Products', from: [matmul, einsum] },
-  { title: 'Shape', from: [views, join, indexing, sort] },
+  { title: 'Shape', from: [views, parts, join, indexing, sort] },
   { title: 'Layers', from: [normalization, convolution, pooling, dropout, attention] },
   { title: 'Losses', from: [losses] },
   { title: 'Creation and chance', from: [create, random] },

@@ -7,7 +7,8 @@ import { expand } from '../ops/views.ts';
 import { adopt } from '../program/engine.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { checkTensor, type Tensor, track } from '../tensor.ts';
-import { edgeOf, type Node, noGrad } from './tape.ts';
+import { noGrad } from './grad-mode.ts';
+import { edgeOf, type Node } from './tape.ts';
 import { type BackwardOptions, type Capture, handleOn, Walk } from './walk.ts';
 
 const OPTIONS: BackwardOptions = { retainGraph: false, createGraph: false };

@@ -10,7 +10,8 @@ import { expand } from '../ops/views.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { checkTensor, type Dual, Tensor } from '../tensor.ts';
 import { grad } from './backward.ts';
-import { enableGrad, forwardMode, handleInGraph, type Rule } from './tape.ts';
+import { enableGrad } from './grad-mode.ts';
+import { forwardMode, handleInGraph, type Rule } from './tape.ts';
 
 // ---- levels -----------------------------------------------------------------------------------------------------------
 let levels = 0;

@@ -10,17 +10,8 @@ import { detach } from '../ops/views.ts';
 import { describe, type Shape } from '../shape.ts';
 import { checkTensor, Tensor } from '../tensor.ts';
 import { grad } from './backward.ts';
-import {
-  enableGrad,
-  forwardMode,
-  handleInGraph,
-  hasTangent,
-  hold,
-  needsGrad,
-  type Rule,
-  record,
-  recording,
-} from './tape.ts';
+import { enableGrad } from './grad-mode.ts';
+import { forwardMode, handleInGraph, hasTangent, hold, needsGrad, type Rule, record, recording } from './tape.ts';
 import { currentWalk, type Walk } from './walk.ts';
 
 // ---- types --------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import { Generator } from '../random.ts';
 import { type Shape, sameShape, show, stridesOf } from '../shape.ts';
 import { checkTensor, scope, type Tensor } from '../tensor.ts';
 import { grad } from './backward.ts';
+import { enableGrad, noGrad } from './grad-mode.ts';
 import { checkFloat64, checkFunction } from './numerical-derivative.ts';
-import { enableGrad, noGrad } from './tape.ts';
 
 /** What is checked: a function of tensors that returns a tensor, or several. */
 export type Checkable = (...inputs: Tensor[]) => Tensor | readonly Tensor[];

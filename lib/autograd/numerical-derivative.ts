@@ -7,7 +7,7 @@ import { item } from '../ops/read.ts';
 import { any } from '../ops/reduce.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { checkTensor, scope, type Tensor } from '../tensor.ts';
-import { noGrad } from './tape.ts';
+import { noGrad } from './grad-mode.ts';
 
 const WHY_FLOAT64 =
   'A difference over 1e-6 loses all but a digit or two of float32 to rounding. Convert with to("float64"), the ' +

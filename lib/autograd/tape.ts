@@ -5,7 +5,7 @@ import { ArgumentError, AutogradError } from '../errors.ts';
 import { disown } from '../program/engine.ts';
 import type { Storage } from '../program/storage.ts';
 import { describe, type Shape, sameShape, show } from '../shape.ts';
-import { assertNotStale, checkTensor, type Dual, type GradHook, type Tensor } from '../tensor.ts';
+import { checkTensor, type Dual, type GradHook, isStale, renewView, type Tensor } from '../tensor.ts';
 
 /**
  * How an op is differentiated. `vjp[i]` maps the gradient of the output to that of input i; a single function serves
@@ -239,8 +239,22 @@ const ACCUMULATE: Rule<Tensor> = { name: 'AccumulateGrad', vjp: [] };
 const edgeOfLeaf = (t: Tensor): Node | null =>
   t.leafRequiresGrad && t.node === null ? (t.accumulator ??= new Node(ACCUMULATE as Rule, [], NOTHING, t, t)) : null;
 
+/** @throws AutogradError for a view that has lost its place in the graph */
+function upToDate(t: Tensor): void {
+  if (!isStale(t)) return;
+  renewView(t);
+  if (!isStale(t) || !(current().grad || forwardMode.active())) return;
+  throw new AutogradError(
+    `a view of shape ${show(t.shape)} was taken before its base was changed in place by a recorded op, and its elements ` +
+      'are shared or its base is not row-major. Take the view again after the change.',
+  );
+}
+
 /** The node that passes gradients to t: what computed it, or what adds into its grad. Null when it needs none. */
-export const edgeOf = (t: Tensor): Node | null => t.node ?? edgeOfLeaf(t);
+export function edgeOf(t: Tensor): Node | null {
+  upToDate(t);
+  return t.node ?? edgeOfLeaf(t);
+}
 
 /** Another handle on t, at its place in the graph and with its tangents. */
 export function handleInGraph(t: Tensor): Tensor {
@@ -271,16 +285,20 @@ export const isAccumulator = (node: Node): boolean => node.rule === (ACCUMULATE 
 export const hasTangent = (t: Tensor): boolean => t.dual !== null && forwardMode.inForce(t.dual);
 
 /** Whether a gradient or a tangent flows through t, wherever grad mode allows. */
-export const needsGrad = (t: Tensor): boolean =>
-  t.node !== null || t.leafRequiresGrad || hasTangent(t) || (t.physical !== null && needsGrad(t.physical));
+export function needsGrad(t: Tensor): boolean {
+  upToDate(t);
+  return t.node !== null || t.leafRequiresGrad || hasTangent(t) || (t.physical !== null && needsGrad(t.physical));
+}
 
 /** Whether an op on t is to be recorded here. */
-export const tracks = (t: Tensor): boolean =>
-  // A view whose base has been given a place in the graph since: record() refuses it.
-  (t.viewVersion >= 0 && t.viewVersion !== t.storage.graphVersion) ||
-  ((t.node !== null || t.leafRequiresGrad) && current().grad) ||
-  hasTangent(t) ||
-  (t.physical !== null && needsGrad(t.physical));
+export function tracks(t: Tensor): boolean {
+  upToDate(t);
+  return (
+    ((t.node !== null || t.leafRequiresGrad) && current().grad) ||
+    hasTangent(t) ||
+    (t.physical !== null && needsGrad(t.physical))
+  );
+}
 
 /** Whether an op on these inputs is to be recorded. */
 export function recording(inputs: readonly (Tensor | null)[]): boolean {
@@ -327,7 +345,6 @@ export function record(
     const t = inputs[i]!;
     edges[i] = null;
     if (t === null) continue;
-    if (t.viewVersion >= 0 && (grad || forwardMode.active())) assertNotStale(rule.name, t);
     const edge = edgeOf(t);
     edges[i] = edge;
     if (edge !== null) reached = true;
@@ -375,11 +392,3 @@ function nodeOf(
   }
   return node;
 }
-
-/** Runs fn without recording; may be nested, and follows the awaits of an async fn. */
-export const noGrad = <T>(fn: () => T): T => within('noGrad', { grad: false, stopped: true }, fn);
-/** Runs fn with recording, inside `noGrad`. */
-export const enableGrad = <T>(fn: () => T): T => within('enableGrad', { grad: true, stopped: false }, fn);
-/** As `noGrad`: the way to say that nothing made inside will ever be differentiated. */
-export const inferenceMode = <T>(fn: () => T): T => within('inferenceMode', { grad: false, stopped: true }, fn);
-export const isGradEnabled = (): boolean => current().grad;

@@ -1,7 +1,7 @@
 // How a gradient flows back through a model, layer by layer, and which units let none through. Layer nn.
 import { inspect } from 'node:util';
 import { grad } from '../autograd/backward.ts';
-import { enableGrad, noGrad } from '../autograd/tape.ts';
+import { enableGrad, noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import { checkDim, describe, show } from '../shape.ts';
 import { checkTensor, scope, Tensor } from '../tensor.ts';

@@ -1,5 +1,5 @@
 // nn.init: fills parameters in place, outside the tape, and returns them. Layer nn.
-import { noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { empty } from '../ops/index.ts';
 import type { Generator } from '../random.ts';

@@ -1,6 +1,6 @@
 // Module: a tree of parts with parameters, found by looking at each module's own properties. Layer nn: it uses the
 // public tensor API only, and knows no concrete layer.
-import { noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
 import type { DType } from '../dtype.ts';
 import { ArgumentError } from '../errors.ts';
 import { checkTensor, keep, Tensor } from '../tensor.ts';

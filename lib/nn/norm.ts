@@ -1,6 +1,6 @@
 // LayerNorm and RMSNorm over the last dimensions, GroupNorm and BatchNorm by channels. Layer nn.
 import { checkRange } from '../arguments.ts';
-import { noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
 import type { DType } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { batchNorm, groupNorm, layerNorm, ones, rmsNorm, zeros } from '../ops/index.ts';

@@ -1,6 +1,7 @@
 // nn.utils: what happens to gradients between backward and the optimizer's step. Layer nn.
 import { checkRange } from '../arguments.ts';
-import { edgeOf, isAccumulator, type Node, noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
+import { edgeOf, isAccumulator, type Node } from '../autograd/tape.ts';
 import { ArgumentError } from '../errors.ts';
 import { globalNorm, scale_ } from '../ops/optimizer.ts';
 import { describe } from '../shape.ts';

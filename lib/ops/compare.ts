@@ -1,6 +1,6 @@
 // Comparisons of whole tensors: they read values, and answer true or false.
 import { checkOptions } from '../arguments.ts';
-import { noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
 import { F64, isFloat } from '../dtype.ts';
 import { broadcastShapes, sameShape } from '../shape.ts';
 import { scope, type Tensor } from '../tensor.ts';

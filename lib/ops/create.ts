@@ -22,7 +22,7 @@ import { checkInteger, checkShape, describe, numelOf, type Shape, show } from '.
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { checkNumber } from './define.ts';
 import { finishPlain } from './op.ts';
-import { diagonal, narrow } from './views.ts';
+import { diagonal, narrow } from './parts.ts';
 
 export interface CreateOptions {
   dtype?: DType;

@@ -9,16 +9,8 @@ import { describe, sameShape } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { overBatch, spreadOver } from './align.ts';
 import { Batched, levelOf, lower } from './batched.ts';
-import {
-  beforeInPlace,
-  checkKernel,
-  checkSameDtype,
-  finishInPlace,
-  finishPlain,
-  freshLike,
-  overlaps,
-  resultShape,
-} from './op.ts';
+import { checkKernel, checkSameDtype, finishPlain, freshLike, resultShape } from './op.ts';
+import { beforeInPlace, finishInPlace, overlaps } from './overwrite.ts';
 
 /** `logSigmoid` → `LogSigmoidBackward`. */
 const nodeName = (name: string): string => `${name[0]!.toUpperCase()}${name.slice(1)}Backward`;

@@ -7,8 +7,9 @@ import { cast } from './cast.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { checkFloat, checkSameDtype, composed } from './op.ts';
+import { diagonal } from './parts.ts';
 import { sum } from './reduce.ts';
-import { diagonal, permute, reshape, squeeze } from './views.ts';
+import { permute, reshape, squeeze } from './views.ts';
 
 /** A tensor and the label of each of its dimensions: a letter, or the number of one that an ellipsis stands for. */
 interface Labelled {

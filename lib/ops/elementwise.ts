@@ -11,7 +11,8 @@ import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { overBatch } from './align.ts';
 import { castLike } from './cast.ts';
 import { binary, checkFits, checkNumber, compare, type Input2, unaryWith, withInPlace } from './define.ts';
-import { beforeInPlace, checkSameDtype, finish, finishInPlace, overlaps, recordOp } from './op.ts';
+import { checkSameDtype, finish, recordOp } from './op.ts';
+import { beforeInPlace, finishInPlace, overlaps } from './overwrite.ts';
 
 // ---- two inputs: gradients are at the result's shape, the traversal sums them down to each input's --------------------
 export const add = binary('add', { reads: ['', ''], vjp: [(g) => g, (g) => g] });

@@ -9,7 +9,7 @@ import { cast, castLike } from './cast.ts';
 import { zerosLike } from './create.ts';
 import { checkNumber } from './define.ts';
 import * as elementwise from './elementwise.ts';
-import { beforeInPlace, finishInPlace, overlaps } from './op.ts';
+import { beforeInPlace, finishInPlace, overlaps } from './overwrite.ts';
 import * as random from './random.ts';
 
 export const add_ = elementwise.add.inPlace;

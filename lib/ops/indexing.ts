@@ -11,7 +11,8 @@ import { allOf, Batched, isBatchedAt, levelOf, lower } from './batched.ts';
 import { cast } from './cast.ts';
 import { filled } from './create.ts';
 import { checkIndex, checkSameDtype, dense, drop, finish, finishPlain } from './op.ts';
-import { expand, narrow, reshape, squeeze, unsqueeze } from './views.ts';
+import { narrow } from './parts.ts';
+import { expand, reshape, squeeze, unsqueeze } from './views.ts';
 
 const GATHER = opcode('gather');
 const SCATTER_ADD = opcode('scatterAdd');

@@ -6,11 +6,13 @@ import { checkDim, checkDims, checkInteger, describe, type Shape, show } from '.
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { spreadOver } from './align.ts';
 import { Batched, levelOf, lower } from './batched.ts';
+import { clone, contiguous } from './cast.ts';
 import { arange } from './create.ts';
 import { checkNumber } from './define.ts';
 import { le, sub, where } from './elementwise.ts';
 import { checkSameDtype, finish, finishPlain } from './op.ts';
-import { expand, flatten, narrow, reshape, unsqueeze } from './views.ts';
+import { narrow } from './parts.ts';
+import { expand, flatten, reshape, unsqueeze } from './views.ts';
 
 function checkList(op: string, list: readonly Tensor[]): void {
   if (!Array.isArray(list) || list.length === 0) {
@@ -99,7 +101,7 @@ export function repeat(x: Tensor, reps: Shape): Tensor {
   }
   const counts = reps.map((n) => checkInteger('repeat', 'a count', n, 0));
   const start = reshape(x, [...new Array<number>(reps.length - x.ndim).fill(1), ...x.shape]);
-  return counts.reduce((t: Tensor, n, d) => {
+  const out = counts.reduce((t: Tensor, n, d) => {
     if (n === 1) return t;
     const before = t.shape.slice(0, d);
     const after = t.shape.slice(d);
@@ -109,6 +111,8 @@ export function repeat(x: Tensor, reps: Shape): Tensor {
       ...t.shape.slice(d + 1),
     ]);
   }, start);
+  // What is repeated once, or along dimensions of size 1 only, is a view so far.
+  return counts.every((n) => n === 1) ? clone(out) : contiguous(out);
 }
 
 // ---- moving -------------------------------------------------------------------------------------------------------------
@@ -143,12 +147,13 @@ export function roll(x: Tensor, shift: number | Shape, dim?: number | Shape): Te
   const shifts = Array.isArray(shift) ? shift : [shift];
   const dims = Array.isArray(dim) ? dim : [dim];
   if (shifts.length !== dims.length) throw new ArgumentError(`roll: ${shifts.length} shifts for ${dims.length} dims.`);
-  return dims.reduce((t: Tensor, given, i) => {
+  const out = dims.reduce((t: Tensor, given, i) => {
     const d = checkDim('roll', given, x.ndim);
     const size = t.shape[d] ?? 1;
     const by = size === 0 ? 0 : ((checkInteger('roll', 'shift', shifts[i]) % size) + size) % size;
     return by === 0 ? t : cat([narrow(t, d, size - by, by), narrow(t, d, 0, size - by)], d);
   }, x);
+  return out === x ? clone(x) : out;
 }
 
 const padRule: Rule<{ before: Shape; inner: Shape }> = {

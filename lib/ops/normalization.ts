@@ -1,12 +1,13 @@
 // Normalisations: x less its mean, over its deviation, and what differs between them: over which elements.
 import { checkOptions, checkRange } from '../arguments.ts';
-import { noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import { checkInteger, checkShape, describe, numelOf, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
 import { add, mul, rsqrt, square, sub } from './elementwise.ts';
 import { add_, mul_ } from './in-place.ts';
-import { beforeInPlace, checkFloat, checkSameDtype } from './op.ts';
+import { checkFloat, checkSameDtype } from './op.ts';
+import { beforeInPlace } from './overwrite.ts';
 import { mean } from './reduce.ts';
 import { detach, reshape } from './views.ts';
 

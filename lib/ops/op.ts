@@ -1,12 +1,11 @@
 // What every op does around its command: check inputs, make the output, run, record.
-import { hasTangent, needsGrad, type Rule, record, recording } from '../autograd/tape.ts';
-import { current } from '../context.ts';
+import { type Rule, record, recording } from '../autograd/tape.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
-import { AutogradError, ChainruleError, DTypeError, ShapeError } from '../errors.ts';
+import { ChainruleError, DTypeError } from '../errors.ts';
 import { hasKernel } from '../native.ts';
 import { copy } from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
-import { broadcastShapes, type Shape, sameShape, show, stridesOf } from '../shape.ts';
+import { broadcastShapes, type Shape, sameShape, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { behind } from './batched.ts';
 
@@ -96,76 +95,6 @@ export function drop(copied: Tensor, original: Tensor): void {
   if (copied === original) return;
   flush();
   copied.dispose();
-}
-
-/**
- * Proves that x may be written in place and counts the change, before anything is written.
- * @throws AutogradError for a leaf that requires grad, for a view while recording; ShapeError for an expanded view
- */
-export function beforeInPlace(op: string, x: Tensor, others: readonly Tensor[], result: Shape): void {
-  checkTensor(op, x);
-  if (!sameShape(result, x.shape)) {
-    throw new ShapeError(
-      `${op}: the result has shape ${show(result)} and does not fit in place into ${show(x.shape)}.`,
-    );
-  }
-  for (let d = 0; d < x.shape.length; d++) {
-    // Without elements row-major strides are 0 as well, and nothing is shared.
-    if (x.strides[d] === 0 && x.shape[d]! > 1 && x.numel > 0) {
-      throw new ShapeError(`${op}: ${show(x.shape)} is an expanded view: its elements share memory. Use a clone().`);
-    }
-  }
-  if (x.physical !== null || others.some((t) => t.physical !== null)) {
-    throw new AutogradError(
-      `${op}: a tensor of shape ${show(x.shape)} cannot be changed in place inside vmap. Use the out-of-place op.`,
-    );
-  }
-  if (current().grad) {
-    if (x.leafRequiresGrad && x.node === null) {
-      throw new AutogradError(
-        `${op}: a leaf that requires grad of shape ${show(x.shape)} cannot be changed in place while recording. ` +
-          'Update it inside noGrad(() => ...), or use the out-of-place op.',
-      );
-    }
-  }
-  const flows = current().grad ? needsGrad : hasTangent;
-  if (x.viewVersion >= 0 && (flows(x) || others.some(flows))) {
-    throw new AutogradError(
-      `${op}: a view of shape ${show(x.shape)} cannot be changed in place while its gradient is recorded. Use the ` +
-        'out-of-place op and put the parts together with cat, where or scatterAdd, or work inside noGrad.',
-    );
-  }
-}
-
-/** Runs the commands of an in-place op and gives x its new place in the graph. */
-export function finishInPlace<C>(
-  x: Tensor,
-  rule: Rule<C>,
-  inputs: readonly (Tensor | null)[],
-  saved: () => readonly (Tensor | null)[],
-  context: C,
-): Tensor {
-  flush();
-  x.storage.changed();
-  if (recording(inputs)) {
-    const before = x.node;
-    record(x, rule, inputs, saved(), context);
-    x.storage.graphVersion++;
-    // Hooks stay with the value that was, as in PyTorch; what x retains is the gradient of the value that is.
-    if (before !== null && before.retaining === x && x.node !== before) {
-      before.retaining = null;
-      x.node!.retaining = x;
-    }
-  }
-  return x;
-}
-
-/** Whether writing x while reading y would read elements that are already written. */
-export function overlaps(x: Tensor, y: Tensor): boolean {
-  return (
-    x.storage === y.storage &&
-    !(x.offset === y.offset && sameShape(x.shape, y.shape) && sameShape(x.strides, y.strides))
-  );
 }
 
 /** An op made of other ops: an error of one of its parts names the op that the user called. */

@@ -13,7 +13,8 @@ import { cast } from './cast.ts';
 import { asLeaf, type CreateOptions, tensor } from './create.ts';
 import { checkNumber } from './define.ts';
 import { lt } from './elementwise.ts';
-import { beforeInPlace, checkFloat, finishPlain } from './op.ts';
+import { checkFloat, finishPlain } from './op.ts';
+import { beforeInPlace } from './overwrite.ts';
 import { toTypedArray } from './read.ts';
 
 export interface RandomOptions extends CreateOptions {

@@ -1,7 +1,8 @@
 // Reductions and running sums. Kernels see [outer, reduce, inner]; other dimension lists are permuted there first.
 
 import { checkOptions } from '../arguments.ts';
-import { noGrad, type Rule, tracks } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
+import { type Rule, tracks } from '../autograd/tape.ts';
 import { BF16, COMPUTE, F32, I32, isFloat } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { opcode } from '../native.ts';

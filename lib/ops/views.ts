@@ -1,14 +1,13 @@
 // Views: other shapes and strides on the same storage. They copy nothing, except reshape where it must.
 import { type Rule, record, tracks } from '../autograd/tape.ts';
-import { ArgumentError, IndexError, ShapeError } from '../errors.ts';
-import { copy } from '../program/commands.ts';
-import { checkDim, checkInteger, checkShape, numelOf, type Shape, show, stridesOf } from '../shape.ts';
-import { checkTensor, fresh, type Tensor, track, viewOf } from '../tensor.ts';
+import { ArgumentError, ShapeError } from '../errors.ts';
+import { checkDim, checkShape, numelOf, type Shape, show, stridesOf } from '../shape.ts';
+import { checkTensor, type Tensor, track, viewOf } from '../tensor.ts';
 import { Batched, behind, lower } from './batched.ts';
 import { clone } from './cast.ts';
-import { finish } from './op.ts';
 
-function view<C>(x: Tensor, shape: Shape, strides: Shape, offset: number, rule: Rule<C>, context: C): Tensor {
+/** Other strides on the same elements, recorded. */
+export function strided<C>(x: Tensor, shape: Shape, strides: Shape, offset: number, rule: Rule<C>, context: C): Tensor {
   const out = look(x, shape, strides, offset);
   // Spelt out, where recordOp() would do: views cost little else.
   if (tracks(x)) record(out, rule, [x], [], context);
@@ -82,7 +81,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   checkTensor('reshape', x);
   const wanted = resolveShape('reshape', x, shape);
   const strides = stridesFor(x, wanted);
-  if (strides !== null) return view(x, wanted, strides, x.offset, reshapeRule, x.shape);
+  if (strides !== null) return strided(x, wanted, strides, x.offset, reshapeRule, x.shape);
   return reshape(clone(x), wanted);
 }
 
@@ -97,7 +96,7 @@ function viewAs(x: Tensor, shape: Shape): Tensor {
       `view: ${show(x.shape)} with strides ${show(x.strides)} cannot be seen as ${show(wanted)} without a copy. Use reshape.`,
     );
   }
-  return view(x, wanted, strides, x.offset, viewRule, x.shape);
+  return strided(x, wanted, strides, x.offset, viewRule, x.shape);
 }
 
 export { viewAs as view };
@@ -120,7 +119,7 @@ export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   const named =
     dim === undefined ? null : Array.from(Array.isArray(dim) ? dim : [dim], (d) => checkDim('squeeze', d, x.ndim));
   const kept = x.shape.map((_, d) => d).filter((d) => x.shape[d] !== 1 || (named !== null && !named.includes(d)));
-  return view(
+  return strided(
     x,
     kept.map((d) => x.shape[d]!),
     kept.map((d) => x.strides[d]!),
@@ -138,7 +137,7 @@ export function unsqueeze(x: Tensor, dim: number): Tensor {
   const d = checkDim('unsqueeze', dim, x.ndim + 1);
   const stride = d < x.ndim ? x.strides[d]! * Math.max(x.shape[d]!, 1) : 1;
   const shape = [...x.shape.slice(0, d), 1, ...x.shape.slice(d)];
-  return view(x, shape, [...x.strides.slice(0, d), stride, ...x.strides.slice(d)], x.offset, unsqueezeRule, x.shape);
+  return strided(x, shape, [...x.strides.slice(0, d), stride, ...x.strides.slice(d)], x.offset, unsqueezeRule, x.shape);
 }
 
 // ---- order ------------------------------------------------------------------------------------------------------------
@@ -164,7 +163,7 @@ export function permute(x: Tensor, dims: Shape): Tensor {
   const order = Array.from(dims, (d) => checkDim('permute', d, x.ndim));
   if (new Set(order).size !== order.length)
     throw new ArgumentError(`permute: dims ${show(dims)} name a dimension twice.`);
-  return view(
+  return strided(
     x,
     order.map((d) => x.shape[d]!),
     order.map((d) => x.strides[d]!),
@@ -191,7 +190,7 @@ export function transpose(x: Tensor, d0: number, d1: number): Tensor {
     [shape[a], shape[b]] = [shape[b]!, shape[a]!];
     [strides[a], strides[b]] = [strides[b]!, strides[a]!];
   }
-  return view(x, shape, strides, x.offset, transposeRule, [a, b] as const);
+  return strided(x, shape, strides, x.offset, transposeRule, [a, b] as const);
 }
 
 // The traversal sums a gradient of a broadcast op down to its input's shape.
@@ -220,162 +219,7 @@ export function expand(x: Tensor, shape: Shape): Tensor {
     }
     return own < 0 || (x.shape[own] === 1 && sizes[d] !== 1) ? 0 : x.strides[own]!;
   });
-  return view(x, sizes, strides, x.offset, expandRule, null);
-}
-
-// ---- parts ------------------------------------------------------------------------------------------------------------
-/** Where a part of a tensor lies: its shape, and its strides and offset given those of the whole. */
-interface Placement {
-  readonly whole: Shape;
-  readonly shape: Shape;
-  readonly layout: (strides: Shape) => readonly [strides: Shape, offset: number];
-}
-
-// The gradient of a part is its place in zeros, and the gradient of that is the part.
-const spreadRule: Rule<Placement> = {
-  name: 'SpreadBackward',
-  vjp: [(g, _, p) => pick(g, p, sliceRule)],
-  jvp: ([t], _, p) => spread(t!, p),
-};
-const partRule = (name: string): Rule<Placement> => ({
-  name,
-  vjp: [(g, _, p) => spread(g, p)],
-  jvp: ([t], _, p) => pick(t!, p, sliceRule),
-});
-const sliceRule = partRule('SliceBackward');
-const selectRule = partRule('SelectBackward');
-const diagonalRule = partRule('DiagonalBackward');
-
-function pick(x: Tensor, placement: Placement, rule: Rule<Placement>): Tensor {
-  const [strides, offset] = placement.layout(x.strides);
-  const inside = numelOf(placement.shape) > 0 ? offset : 0;
-  return view(x, placement.shape, strides, x.offset + inside, rule, placement);
-}
-
-/** The same part of every example. */
-const ofAll = ({ whole, shape, layout }: Placement, size: number): Placement => ({
-  whole: [size, ...whole],
-  shape: [size, ...shape],
-  layout: ([batch, ...rest]) => {
-    const [strides, offset] = layout(rest);
-    return [[batch!, ...strides], offset];
-  },
-});
-
-function spread(g: Tensor, placement: Placement): Tensor {
-  if (g instanceof Batched) {
-    const all = lower(g.level, () => spread(g.physical, ofAll(placement, g.level.size)));
-    return finish(all, spreadRule, [g], [], placement);
-  }
-  const out = fresh(placement.whole, g.code);
-  copy(out, 0);
-  const [strides, offset] = placement.layout(out.strides);
-  const { storage, code } = out;
-  if (g.numel > 0) copy({ storage, code, shape: g.shape, strides, offset, numel: g.numel, isContiguous: false }, g);
-  return finish(out, spreadRule, [g], [], placement);
-}
-
-const without = <T>(list: readonly T[], dim: number): T[] => list.filter((_, d) => d !== dim);
-const replaced = <T>(list: readonly T[], dim: number, value: T): T[] => list.map((v, d) => (d === dim ? value : v));
-
-/** Elements start, start + step, … of one dimension, `length` of them. */
-function part(x: Tensor, dim: number, start: number, length: number, step = 1): Tensor {
-  const layout = (strides: Shape) => [replaced(strides, dim, strides[dim]! * step), start * strides[dim]!] as const;
-  return pick(x, { whole: x.shape, shape: replaced(x.shape, dim, length), layout }, sliceRule);
-}
-
-function checkNotScalar(op: string, x: Tensor): void {
-  checkTensor(op, x);
-  if (x.ndim === 0) throw new ShapeError(`${op}: a tensor without dimensions has no parts.`);
-}
-
-/** `length` elements of one dimension from `start` on, which may be negative. */
-export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
-  checkNotScalar('narrow', x);
-  const d = checkDim('narrow', dim, x.ndim);
-  const size = x.shape[d]!;
-  const count = checkInteger('narrow', 'length', length, 0);
-  const given = checkInteger('narrow', 'start', start);
-  const first = given < 0 ? given + size : given;
-  if (first < 0 || first + count > size) {
-    throw new IndexError(`narrow: start ${start}, length ${count} reach outside dimension ${d} of size ${size}.`);
-  }
-  return part(x, d, first, count);
-}
-
-/** Elements start to end (not included) of one dimension, every step-th; bounds as Python's: negative from the end, cut. */
-export function slice(x: Tensor, dim: number, start = 0, end?: number, step = 1): Tensor {
-  checkNotScalar('slice', x);
-  const d = checkDim('slice', dim, x.ndim);
-  const size = x.shape[d]!;
-  const stride = checkInteger('slice', 'step', step, 1);
-  const bound = (what: string, value: number): number => {
-    const v = checkInteger('slice', what, value);
-    return Math.min(Math.max(v < 0 ? v + size : v, 0), size);
-  };
-  const first = bound('start', start);
-  const last = end === undefined ? size : bound('end', end);
-  return part(x, d, first, Math.max(0, Math.ceil((last - first) / stride)), stride);
-}
-
-/** One index of a dimension, which disappears. */
-export function select(x: Tensor, dim: number, i: number): Tensor {
-  checkNotScalar('select', x);
-  const d = checkDim('select', dim, x.ndim);
-  const size = x.shape[d]!;
-  const given = checkInteger('select', 'index', i);
-  if (given < -size || given >= size) {
-    throw new IndexError(`select: index ${given} is outside [${-size}, ${size - 1}] of dimension ${d}.`);
-  }
-  const at = given < 0 ? given + size : given;
-  const layout = (strides: Shape) => [without(strides, d), at * strides[d]!] as const;
-  return pick(x, { whole: x.shape, shape: without(x.shape, d), layout }, selectRule);
-}
-
-/** Pieces of `size` along dim, the last maybe smaller; or of the listed sizes. */
-export function split(x: Tensor, size: number | readonly number[], dim = 0): Tensor[] {
-  checkNotScalar('split', x);
-  const d = checkDim('split', dim, x.ndim);
-  const total = x.shape[d]!;
-  let sizes: readonly number[];
-  if (typeof size === 'number') {
-    checkInteger('split', 'size', size, 1);
-    sizes = Array.from({ length: Math.max(1, Math.ceil(total / size)) }, (_, i) => Math.min(size, total - i * size));
-  } else {
-    sizes = checkShape('split', size);
-    const sum = sizes.reduce((a, b) => a + b, 0);
-    if (sum !== total)
-      throw new ShapeError(`split: sizes ${show(sizes)} add up to ${sum}, dimension ${d} is ${total}.`);
-  }
-  let at = 0;
-  return sizes.map((length) => {
-    at += length;
-    return part(x, d, at - length, length);
-  });
-}
-
-/** At most n pieces of equal size along dim, the last maybe smaller. */
-export function chunk(x: Tensor, n: number, dim = 0): Tensor[] {
-  checkNotScalar('chunk', x);
-  const d = checkDim('chunk', dim, x.ndim);
-  const [size, count] = [x.shape[d]!, checkInteger('chunk', 'n', n, 1)];
-  // As in PyTorch: what is empty still comes in as many pieces as asked for.
-  return split(x, size === 0 ? new Array<number>(count).fill(0) : Math.ceil(size / count), d);
-}
-
-/** The diagonal of two dimensions as the last dimension; offset > 0 above it, < 0 below. */
-export function diagonal(x: Tensor, offset = 0, dim1 = 0, dim2 = 1): Tensor {
-  checkTensor('diagonal', x);
-  if (x.ndim < 2) throw new ShapeError(`diagonal: ${show(x.shape)} has fewer than two dimensions.`);
-  const a = checkDim('diagonal', dim1, x.ndim);
-  const b = checkDim('diagonal', dim2, x.ndim);
-  if (a === b) throw new ArgumentError(`diagonal: dim1 and dim2 are both ${a}.`);
-  const k = checkInteger('diagonal', 'offset', offset);
-  const length = Math.max(0, Math.min(x.shape[a]! - Math.max(-k, 0), x.shape[b]! - Math.max(k, 0)));
-  const others = <T>(list: readonly T[]): T[] => list.filter((_, d) => d !== a && d !== b);
-  const layout = (strides: Shape) =>
-    [[...others(strides), strides[a]! + strides[b]!], k >= 0 ? k * strides[b]! : -k * strides[a]!] as const;
-  return pick(x, { whole: x.shape, shape: [...others(x.shape), length], layout }, diagonalRule);
+  return strided(x, sizes, strides, x.offset, expandRule, null);
 }
 
 /** The same elements outside the graph: gradients stop here. Shares storage and its version. */

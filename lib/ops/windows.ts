@@ -10,7 +10,8 @@ import { fresh, type Tensor, viewOf } from '../tensor.ts';
 import { Batched, lower } from './batched.ts';
 import { pad } from './join.ts';
 import { finish } from './op.ts';
-import { narrow, permute } from './views.ts';
+import { narrow } from './parts.ts';
+import { permute } from './views.ts';
 
 // ---- geometry -----------------------------------------------------------------------------------------------------------
 /** A number for all spatial dimensions, or one for each of them. */

@@ -1,7 +1,7 @@
 // Optimizer: parameter groups, the state of each parameter, and the loop over both. Layer optim: what one update
 // computes is the subclass's, and native; this file does no arithmetic on tensors.
 import { checkOptions } from '../arguments.ts';
-import { noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError } from '../errors.ts';
 import { fullLike } from '../ops/index.ts';
 import { describe, sameShape, show } from '../shape.ts';

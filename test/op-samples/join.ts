@@ -72,6 +72,8 @@ export const joins = {
       [float([]), [4]],
       [float([2]), [0]],
       [float([0, 2]), [3, 1]],
+      [float([1, 2]), [3, 1]],
+      [float([2]), [1]],
     ],
     reference: (x, reps) => {
       const own = [...new Array<number>(reps.length - x.ndim).fill(1), ...x.shape];
@@ -118,6 +120,7 @@ export const joins = {
       [float([2, 3]), 4],
       [float([0, 2]), 1, 0],
       [float([3]), 3, 0],
+      [float([2, 2]), 4],
     ],
     reference: rollOf,
     large: () => [[float([300, 211]), 7]],
