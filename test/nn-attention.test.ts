@@ -4,7 +4,7 @@ import { manualSeed, nn, randn, ShapeError, type Tensor, tensor, zeros } from '.
 import { expectClose, values } from './support.ts';
 import { checkAgainst, wave } from './waves.ts';
 
-const F64 = { dtype: 'float64' } as const;
+const F64 = { dtype: 'float64', batchFirst: true } as const;
 const bools = (rows: number[][]): Tensor => tensor(rows, { dtype: 'bool' });
 
 describe('against PyTorch', () => {
@@ -97,11 +97,11 @@ describe('against PyTorch', () => {
 });
 
 describe('MultiheadAttention', () => {
-  const random = (...shape: number[]): Tensor => randn(shape, F64);
+  const random = (...shape: number[]): Tensor => randn(shape, { dtype: 'float64' });
 
   it('has PyTorch’s parameters and their first values', () => {
     manualSeed(1);
-    const attention = new nn.MultiheadAttention(30, 3);
+    const attention = new nn.MultiheadAttention(30, 3, { batchFirst: true });
     const shapes = Object.fromEntries([...attention.namedParameters()].map(([name, { shape }]) => [name, shape]));
     expect(shapes).toEqual({
       inProjWeight: [90, 30],
@@ -134,6 +134,25 @@ describe('MultiheadAttention', () => {
     expect(values(same)).toEqual(values(output));
   });
 
+  it('takes and gives the length before the batch, unless told otherwise', () => {
+    const [first, second] = [
+      new nn.MultiheadAttention(6, 3, F64),
+      new nn.MultiheadAttention(6, 3, { dtype: 'float64' }),
+    ];
+    second.loadStateDict(first.stateDict());
+    const [q, kv] = [random(2, 4, 6), random(2, 5, 6)];
+    const turned = (t: Tensor): Tensor => t.transpose(0, 1);
+    const [output, weights] = first.call(q, kv, kv);
+    const [other, same] = second.call(turned(q), turned(kv), turned(kv));
+    expect(other.shape).toEqual([4, 2, 6]);
+    expect([values(turned(other)), values(same!)]).toEqual([values(output), values(weights!)]);
+    const layers = [true, false].map((batchFirst) =>
+      new nn.TransformerEncoderLayer(6, 2, { ...F64, batchFirst }).eval(),
+    );
+    layers[1]!.loadStateDict(layers[0]!.stateDict());
+    expect(values(turned(layers[1]!.call(turned(q))))).toEqual(values(layers[0]!.call(q)));
+  });
+
   it('takes one sequence without a batch', () => {
     const attention = new nn.MultiheadAttention(6, 3, F64);
     const x = random(2, 4, 6);
@@ -157,7 +176,7 @@ describe('MultiheadAttention', () => {
     expect(values(weights!.select(0, 0).select(0, 1))[2]).toBe(0);
     const added = tensor(
       values(causal).map((v) => (v ? 0 : -Infinity)),
-      { shape: [3, 3], ...F64 },
+      { shape: [3, 3], dtype: 'float64' },
     );
     expect(values(attention.call(x, x, x, { mask: added })[0])).toEqual(values(output));
     // Padding: the second sequence has two keys.
@@ -190,7 +209,7 @@ describe('MultiheadAttention', () => {
   });
 
   it('refuses what does not fit', () => {
-    const attention = new nn.MultiheadAttention(6, 2);
+    const attention = new nn.MultiheadAttention(6, 2, { batchFirst: true });
     const x = zeros([2, 3, 6]);
     expect(() => attention.call(zeros([2, 3, 5]), x, x)).toThrow(
       'MultiheadAttention: the query has shape [2,3,5]. Expected (N, length, 6), or without N',
@@ -199,7 +218,9 @@ describe('MultiheadAttention', () => {
     expect(() => attention.call(x, x, zeros([2, 4, 6]))).toThrow(/^MultiheadAttention: .* do not fit together/);
     expect(() => attention.call(x, x, x, { mask: zeros([3, 3]), isCausal: true })).toThrow('both a mask and isCausal');
     expect(() => attention.call(x, x, x, { attnMask: null } as object)).toThrow('unknown option "attnMask"');
-    expect(() => new nn.MultiheadAttention(6, 4)).toThrow('embedDim 6 does not divide into 4 heads');
+    expect(() => new nn.MultiheadAttention(6, 4, { batchFirst: true })).toThrow(
+      'embedDim 6 does not divide into 4 heads',
+    );
     expect(() => new nn.MultiheadAttention(6, 2, { dropout: -1 })).toThrow('MultiheadAttention: dropout is -1');
     expect(() => new nn.MultiheadAttention(6, 2, { kdim: 3 } as object)).toThrow('unknown option "kdim"');
   });
@@ -207,7 +228,7 @@ describe('MultiheadAttention', () => {
 
 describe('TransformerEncoderLayer', () => {
   it('has PyTorch’s submodules and defaults', () => {
-    const layer = new nn.TransformerEncoderLayer(8, 2);
+    const layer = new nn.TransformerEncoderLayer(8, 2, { batchFirst: true });
     expect([...layer.namedChildren()].map(([name]) => name)).toEqual([
       ...['selfAttn', 'linear1', 'dropout', 'linear2', 'norm1', 'norm2', 'dropout1', 'dropout2'],
     ]);
@@ -218,7 +239,7 @@ describe('TransformerEncoderLayer', () => {
   it('drops in training only, and shares no position’s future when causal', () => {
     manualSeed(4);
     const layer = new nn.TransformerEncoderLayer(8, 2, { dimFeedforward: 16, ...F64 });
-    const x = randn([2, 5, 8], F64);
+    const x = randn([2, 5, 8], { dtype: 'float64' });
     const run = (input: Tensor): number[] => values(layer.call(input, { isCausal: true }));
     expect(run(x)).not.toEqual(run(x));
     layer.eval();

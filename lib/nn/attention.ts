@@ -17,6 +17,8 @@ export interface MultiheadAttentionOptions {
   bias?: boolean;
   /** The chance that a weight is dropped in training. */
   dropout?: number;
+  /** Inputs and output are (N, L, E) instead of (L, N, E). */
+  batchFirst?: boolean;
   dtype?: DType;
 }
 
@@ -39,20 +41,22 @@ export class MultiheadAttention extends Module<
   readonly embedDim: number;
   readonly numHeads: number;
   readonly dropout: number;
+  readonly batchFirst: boolean;
   readonly inProjWeight: Parameter;
   readonly inProjBias: Parameter | null;
   readonly outProj: Linear;
 
   constructor(embedDim: number, numHeads: number, options: MultiheadAttentionOptions = {}) {
     super();
-    checkOptions('MultiheadAttention', options, { bias: true, dropout: 0, dtype: 'float32' });
-    const { bias = true, dropout = 0, dtype = 'float32' } = options;
+    checkOptions('MultiheadAttention', options, { bias: true, dropout: 0, batchFirst: false, dtype: 'float32' });
+    const { bias = true, dropout = 0, batchFirst = false, dtype = 'float32' } = options;
     this.embedDim = checkInteger('MultiheadAttention', 'embedDim', embedDim, 1);
     this.numHeads = checkInteger('MultiheadAttention', 'numHeads', numHeads, 1);
     if (embedDim % numHeads !== 0) {
       throw new ArgumentError(`MultiheadAttention: embedDim ${embedDim} does not divide into ${numHeads} heads.`);
     }
     this.dropout = checkRange('MultiheadAttention', 'dropout', dropout, 0, 1);
+    this.batchFirst = batchFirst;
     this.inProjWeight = new Parameter(empty([3 * embedDim, embedDim], { dtype }));
     this.inProjBias = bias ? new Parameter(zeros([3 * embedDim], { dtype })) : null;
     this.outProj = new Linear(embedDim, embedDim, { bias, dtype });
@@ -61,8 +65,8 @@ export class MultiheadAttention extends Module<
   }
 
   /**
-   * Query (N, L, embedDim), key and value (N, S, embedDim), or all without N: [output of query's shape, weights
-   * (N, L, S) or null]. A mask broadcasts to (N, numHeads, L, S); unlike PyTorch's, true means that a key takes part.
+   * Query (L, N, embedDim), key and value (S, N, embedDim), N first if `batchFirst`, or all without N: [output of
+   * query's shape, weights (N, L, S) or null]. A mask broadcasts to (N, numHeads, L, S); unlike PyTorch's, true means that a key takes part.
    */
   override forward(query: Tensor, key: Tensor, value: Tensor, options: AttendOptions = {}): AttentionOutput {
     checkOptions('MultiheadAttention', options, { mask: null, isCausal: false, needWeights: true });
@@ -70,8 +74,14 @@ export class MultiheadAttention extends Module<
     const [q, k, v] = this.project({ query, key, value });
     const dropout = this.training ? this.dropout : 0;
     const [values, weights] = attend('MultiheadAttention', q!, k!, v!, { ...masking, dropout });
-    const output = this.outProj.call(reshape(transpose(values, -3, -2), query.shape));
-    return [output, needWeights ? mean(weights, -3) : null];
+    const joined = transpose(values, -3, -2);
+    const output = this.outProj.call(reshape(joined, [...joined.shape.slice(0, -2), this.embedDim]));
+    return [this.exchanged(output), needWeights ? mean(weights, -3) : null];
+  }
+
+  /** Between the order of the caller and (N, length, embedDim). */
+  private exchanged(t: Tensor): Tensor {
+    return t.ndim === 3 && !this.batchFirst ? transpose(t, 0, 1) : t;
   }
 
   /** Each input through its part of the projection, as (N, numHeads, length, size of a head). */
@@ -84,11 +94,12 @@ export class MultiheadAttention extends Module<
       const { shape } = input;
       if ((shape.length !== 2 && shape.length !== 3) || shape.at(-1) !== embedDim) {
         throw new ShapeError(
-          `MultiheadAttention: the ${what} has shape ${show(shape)}. Expected (N, length, ${embedDim}), or without N.`,
+          `MultiheadAttention: the ${what} has shape ${show(shape)}. Expected ` +
+            `(${this.batchFirst ? 'N, length' : 'length, N'}, ${embedDim}), or without N.`,
         );
       }
-      const projected = linear(input, weights[i]!, biases?.[i]);
-      return transpose(reshape(projected, [...shape.slice(0, -1), numHeads, embedDim / numHeads]), -3, -2);
+      const projected = linear(this.exchanged(input), weights[i]!, biases?.[i]);
+      return transpose(reshape(projected, [...projected.shape.slice(0, -1), numHeads, embedDim / numHeads]), -3, -2);
     });
   }
 }
@@ -100,6 +111,8 @@ export interface TransformerEncoderLayerOptions {
   /** Normalise before attention and feed-forward instead of after them. */
   normFirst?: boolean;
   layerNormEps?: number;
+  /** Input and output are (N, L, dModel) instead of (L, N, dModel). */
+  batchFirst?: boolean;
   bias?: boolean;
   dtype?: DType;
 }
@@ -109,13 +122,14 @@ const ENCODER: TransformerEncoderLayerOptions = {
   activation: 'relu',
   normFirst: false,
   layerNormEps: 1e-5,
+  batchFirst: false,
   bias: true,
   dtype: 'float32',
 };
 
 /**
  * Self-attention, then a feed-forward network of one hidden layer, each with dropout, a residual connection and a layer
- * norm. Input and output (N, L, dModel), or without N. Submodules as PyTorch's: selfAttn, linear1, dropout, linear2,
+ * norm. Input and output (L, N, dModel), N first if `batchFirst`, or without N. Submodules as PyTorch's: selfAttn, linear1, dropout, linear2,
  * norm1, norm2, dropout1, dropout2.
  */
 export class TransformerEncoderLayer extends Module<[input: Tensor, options?: Omit<AttendOptions, 'needWeights'>]> {
@@ -134,13 +148,13 @@ export class TransformerEncoderLayer extends Module<[input: Tensor, options?: Om
     super();
     checkOptions('TransformerEncoderLayer', options, ENCODER);
     const { dimFeedforward = 2048, dropout = 0.1, activation = 'relu', normFirst = false } = options;
-    const { layerNormEps = 1e-5, bias = true, dtype = 'float32' } = options;
+    const { layerNormEps = 1e-5, batchFirst = false, bias = true, dtype = 'float32' } = options;
     if (activation !== 'relu' && activation !== 'gelu') {
       throw new ArgumentError(
         `TransformerEncoderLayer: activation is ${describe(activation)}. Expected 'relu' or 'gelu'.`,
       );
     }
-    this.selfAttn = new MultiheadAttention(dModel, nhead, { bias, dropout, dtype });
+    this.selfAttn = new MultiheadAttention(dModel, nhead, { bias, dropout, batchFirst, dtype });
     this.linear1 = new Linear(dModel, dimFeedforward, { bias, dtype });
     this.dropout = new Dropout(dropout);
     this.linear2 = new Linear(dimFeedforward, dModel, { bias, dtype });

@@ -141,7 +141,6 @@ void watch(const Napi::CallbackInfo& info) {
   const napi_env env = info.Env();
   const uint32_t count = info[1].As<Napi::Number>().Uint32Value();
   if (count > state.capacity) return;
-  state.watched.reserve(state.watched.size() + count);
   for (uint32_t i = 0; i < count; ++i) {
     napi_value object;
     napi_ref reference;
