@@ -13,7 +13,6 @@ import {
   jacobian,
   jvp,
   manualSeed,
-  memoryStats,
   nn,
   noGrad,
   onesLike,
@@ -23,10 +22,9 @@ import {
   stack,
   type Tensor,
   tensor,
-  trimMemory,
   zeros,
 } from '../lib/index.ts';
-import { expectClose, f64, leaf, thrownBy, values } from './support.ts';
+import { expectClose, f64, leaf, leftBehind, thrownBy, values } from './support.ts';
 
 const one = (x: Tensor): Tensor => onesLike(x);
 /** d/dx of a function of one number. */
@@ -366,23 +364,12 @@ describe('afterwards', () => {
   it('memory is as before, inside scope at once, else after collection', () => {
     const [x, v] = [randn([64, 64]), randn([64, 64])];
     const f = (a: Tensor): Tensor => a.matmul(a).tanh().softmax(1).square().sum();
-    const collected = (): number[] => {
-      for (let i = 0; i < 4; i++) {
-        globalThis.gc!();
-        trimMemory();
-      }
-      const { liveBytes, liveTensors } = memoryStats();
-      return [liveBytes, liveTensors];
-    };
     const rounds = (): void => {
       const inner = scope(() => jvp((a) => scope(() => f(a)), x, v)[1].item());
       expect(inner).toBeCloseTo(jvp(f, x, v)[1].item(), 4);
       for (let i = 0; i < 20; i++) scope(() => void jvp((a) => jvp(f, a, v)[1], x, v));
     };
-    rounds();
-    const before = collected();
-    rounds();
-    expect(collected()).toEqual(before);
+    expect(leftBehind(rounds)).toBe(0);
   });
 
   it('results live as their scope says', () => {

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { type DType, type Tensor, type TypedArray, tensor } from '../lib/index.ts';
+import { type DType, memoryStats, type Tensor, type TypedArray, tensor, trimMemory } from '../lib/index.ts';
 
 export type Data = Parameters<typeof tensor>[0];
 
@@ -93,4 +93,21 @@ export async function runFixture<T>(name: string, options?: RunOptions): Promise
   const outcome = await runScript(`test/fixtures/${name}`, options);
   expect(outcome, `${name}: ${outcome.stderr}`).toMatchObject({ code: 0, signal: null });
   return JSON.parse(outcome.stdout) as T;
+}
+
+function liveTensors(): number {
+  for (let i = 0; i < 4; i++) {
+    globalThis.gc!();
+    trimMemory();
+  }
+  return memoryStats().liveTensors;
+}
+
+/** How many tensors stay behind for each round. The engine's stack may hold a few of the last round, but not of each. */
+export function leftBehind(round: () => void, rounds = 10): number {
+  round();
+  round();
+  const before = liveTensors();
+  for (let i = 0; i < rounds; i++) round();
+  return Math.floor(Math.max(0, liveTensors() - before) / rounds);
 }

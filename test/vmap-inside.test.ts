@@ -11,7 +11,6 @@ import {
   isGradEnabled,
   keep,
   manualSeed,
-  memoryStats,
   nn,
   rand,
   randint,
@@ -19,11 +18,10 @@ import {
   ShapeError,
   scope,
   type Tensor,
-  trimMemory,
   vmap,
   zeros,
 } from '../lib/index.ts';
-import { expectClose, f64, leaf, thrownBy, values } from './support.ts';
+import { expectClose, f64, leaf, leftBehind, thrownBy, values } from './support.ts';
 
 describe('random numbers', () => {
   it('differ between examples, and are the same by seed', () => {
@@ -145,28 +143,16 @@ describe('inside', () => {
 
   it('memory is as before', () => {
     const w = leaf([0.5, -1]);
-    const rounds = (): void => {
-      for (let i = 0; i < 20; i++) {
-        scope(() => void vmap((a: Tensor) => grad(a.mul(w).exp().sum(), w)[0]!)(x));
-        scope(() => void grad(vmap((a: Tensor) => a.mul(w).exp().sum())(x).sum(), w));
-        vmap((a: Tensor) => a.mul(w).softmax(0))(x)
-          .square()
-          .sum()
-          .backward();
-        w.grad = null;
-      }
+    const round = (): void => {
+      scope(() => void vmap((a: Tensor) => grad(a.mul(w).exp().sum(), w)[0]!)(x));
+      scope(() => void grad(vmap((a: Tensor) => a.mul(w).exp().sum())(x).sum(), w));
+      vmap((a: Tensor) => a.mul(w).softmax(0))(x)
+        .square()
+        .sum()
+        .backward();
+      w.grad = null;
     };
-    const collected = (): number => {
-      for (let i = 0; i < 4; i++) {
-        globalThis.gc!();
-        trimMemory();
-      }
-      return memoryStats().liveBytes;
-    };
-    rounds();
-    const before = collected();
-    rounds();
-    expect(collected()).toBe(before);
+    expect(leftBehind(round, 40)).toBe(0);
   });
 });
 
