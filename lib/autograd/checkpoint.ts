@@ -6,7 +6,7 @@ import { ArgumentError, AutogradError } from '../errors.ts';
 import { nextSerial, type Storage } from '../program/storage.ts';
 import { type Generator, type GeneratorState, observeDraws } from '../random.ts';
 import { describe, sameShape, show } from '../shape.ts';
-import { scope, Tensor } from '../tensor.ts';
+import { checkTensor, scope, Tensor } from '../tensor.ts';
 import { levelsNow, withLevels } from './forward.ts';
 import { freed, handleInGraph, hold, letGo, restore, type Saved, save } from './tape.ts';
 
@@ -68,6 +68,7 @@ export class Region {
     this.#ledger = ledger;
     this.#args = args.map((value) => {
       if (!(value instanceof Tensor)) return { value };
+      checkTensor('checkpoint', value);
       const { storage } = value;
       this.#watch(value, 'input');
       this.inputs.set(storage.serial, storage.bytes);

@@ -1,5 +1,7 @@
 // How a gradient flows back through a model, layer by layer, and which units let none through. Layer nn.
+
 import { inspect } from 'node:util';
+import { checkOptions } from '../arguments.ts';
 import { grad } from '../autograd/backward.ts';
 import { enableGrad, noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
@@ -201,10 +203,12 @@ const offOf = (module: AnyModule) => OFF.find(([type]) => module instanceof type
 export function deadUnits(
   model: AnyModule,
   batches: Iterable<Tensor | readonly unknown[]>,
-  { dim }: DeadUnitsOptions = {},
+  options: DeadUnitsOptions = {},
 ): DeadUnits[] {
   const op = 'deadUnits';
   checkModel(op, model);
+  checkOptions(op, options, { dim: 1 });
+  const { dim } = options;
   if (
     typeof (batches as Partial<typeof batches> | null)?.[Symbol.iterator] !== 'function' ||
     batches instanceof Tensor
