@@ -2,12 +2,12 @@
 // Chen et al., "Training deep nets with sublinear memory cost", 2016. Built on saved-tensor hooks, so every kind of
 // backward pass goes through it: createGraph, several outputs, parameters that fn closes over.
 import { current, type SavedHooks, within } from '../context.ts';
-import { ArgumentError, AutogradError } from '../errors.ts';
+import { AutogradError } from '../errors.ts';
 import { nextSerial, type Storage } from '../program/storage.ts';
 import { type Generator, type GeneratorState, observeDraws } from '../random.ts';
-import { describe, sameShape, show } from '../shape.ts';
+import { sameShape, show } from '../shape.ts';
 import { checkTensor, scope, Tensor } from '../tensor.ts';
-import { levelsNow, withLevels } from './forward.ts';
+import { checkFunction, levelsNow, withLevels } from './forward.ts';
 import { freed, handleInGraph, hold, letGo, restore, type Saved, save } from './tape.ts';
 
 /** Thrown by the second run when it has saved everything that the first did. */
@@ -294,7 +294,7 @@ export function adviseOnce(op: string): void {
  * @throws AutogradError from backward() when a parameter or input has been changed in place, or fn computes otherwise
  */
 export function checkpoint<A extends unknown[], R>(fn: (...inputs: A) => R, ...inputs: A): R {
-  if (typeof fn !== 'function') throw new ArgumentError(`checkpoint: got ${describe(fn)}. Expected a function.`);
+  checkFunction('checkpoint', fn);
   if (!current().grad) return fn(...inputs);
   return new Region(fn as (...args: never[]) => unknown, inputs).first(inputs, false);
 }

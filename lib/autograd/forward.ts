@@ -4,14 +4,14 @@
 import { current, within } from '../context.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../errors.ts';
 import { zerosLike } from '../ops/create.ts';
-import { add } from '../ops/elementwise.ts';
+import { plus } from '../ops/plus.ts';
 import { sumTo } from '../ops/sum-to.ts';
 import { expand } from '../ops/views.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { checkTensor, type Dual, Tensor } from '../tensor.ts';
 import { grad } from './backward.ts';
 import { enableGrad } from './grad-mode.ts';
-import { forwardMode, handleInGraph, type Rule } from './tape.ts';
+import { forwardMode, gradientOf, handleInGraph, type Rule } from './tape.ts';
 
 // ---- levels -----------------------------------------------------------------------------------------------------------
 let levels = 0;
@@ -91,20 +91,15 @@ forwardMode.propagate = (out, rule, inputs, saved, context) => {
   }
 };
 
-const plus = (a: Tensor | null, b: Tensor | null): Tensor | null => (a && b ? add(a, b) : (a ?? b));
-
 function tangentOf(rule: Rule, out: Tensor, inputs: Inputs, tangents: Inputs, saved: Inputs, context: unknown) {
   if (rule.jvp) return rule.jvp(tangents, saved, context, out);
   if (!rule.elementwise) return transposed(rule, out, inputs, tangents, saved, context);
   return tangents.reduce((sum: Tensor | null, t, i) => {
     if (t === null) return sum;
     const spread = sameShape(t.shape, out.shape) ? t : expand(t, out.shape);
-    return plus(sum, gradientOf(rule, spread, saved, context, i));
+    return plus(sum, gradientOf(rule, spread, saved as Tensor[], context, i));
   }, null);
 }
-
-const gradientOf = ({ vjp }: Rule, g: Tensor, saved: Inputs, context: unknown, i: number): Tensor | null =>
-  (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved as Tensor[], context, i);
 
 /** A vjp maps g linearly to J'g: its own vjp maps a tangent t to Jt, whatever g is. */
 function transposed(rule: Rule, out: Tensor, inputs: Inputs, tangents: Inputs, saved: Inputs, context: unknown) {
@@ -114,7 +109,7 @@ function transposed(rule: Rule, out: Tensor, inputs: Inputs, tangents: Inputs, s
     const needed = tangents.map((t) => t !== null);
     const pulled = rule.pull
       ? rule.pull(g, saved as Tensor[], context, needed)
-      : tangents.map((t, i) => t && gradientOf(rule, g, saved, context, i));
+      : tangents.map((t, i) => t && gradientOf(rule, g, saved as Tensor[], context, i));
     const outputs: Tensor[] = [];
     const gradOutputs: Tensor[] = [];
     pulled.forEach((gradient, i) => {
@@ -133,8 +128,6 @@ function transposed(rule: Rule, out: Tensor, inputs: Inputs, tangents: Inputs, s
 type OneOrMany = Tensor | readonly Tensor[];
 /** What a differentiated function returns: a tensor, or an array of them. */
 export type Outputs = Tensor | Tensor[];
-
-export const listOf = (tensors: OneOrMany): readonly Tensor[] => (tensors instanceof Tensor ? [tensors] : tensors);
 
 /** @throws ArgumentError unless it is one */
 export function checkFunction(op: string, fn: unknown): void {

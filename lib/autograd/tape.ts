@@ -39,6 +39,10 @@ export type Jvp<C> = (
   out: Tensor,
 ) => Tensor | null;
 
+/** The gradient of one input. */
+export const gradientOf = ({ vjp }: Rule, g: Tensor, saved: Tensor[], context: unknown, i: number): Tensor | null =>
+  (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i);
+
 /** A tensor that a node saved. */
 interface Kept {
   readonly tensor: Tensor;

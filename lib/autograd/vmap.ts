@@ -7,9 +7,10 @@ import { allOf, Batched, behind, isBatchedAt, Level, openLevels } from '../ops/b
 import { sum } from '../ops/reduce.ts';
 import { sumTo } from '../ops/sum-to.ts';
 import { permute } from '../ops/views.ts';
-import { checkDim, describe, type Shape, show } from '../shape.ts';
+import { checkDim, type Shape, show } from '../shape.ts';
 import { checkTensor, Tensor, track } from '../tensor.ts';
-import { type Rule, record, recording } from './tape.ts';
+import { checkFunction } from './forward.ts';
+import { gradientOf, type Rule, record, recording } from './tape.ts';
 
 // ---- the op behind ------------------------------------------------------------------------------------------------------
 interface Behind {
@@ -28,11 +29,11 @@ function pullAll(g: Tensor, saved: Tensor[], b: Behind, needed: readonly boolean
   const one = (t: Tensor, batched: boolean): Tensor => (batched && t !== undefined ? new Batched(level, t) : t);
   const gradient = one(g, true);
   const values = saved.map((t, i) => one(t, b.savedBatched[i]!));
-  const { vjp, pull, broadcasts } = b.rule;
+  const { pull, broadcasts } = b.rule;
   const pulled = pull?.(gradient, values, b.context, needed);
   return needed.map((wanted, i) => {
     if (!wanted) return null;
-    const own = pulled ? pulled[i]! : (typeof vjp === 'function' ? vjp : vjp[i]!)(gradient, values, b.context, i);
+    const own = pulled ? pulled[i]! : gradientOf(b.rule, gradient, values, b.context, i);
     if (own === null) return null;
     const shaped = broadcasts ? sumTo(own, b.shapes[i]!) : own;
     const all = spreadOver(level, shaped);
@@ -124,7 +125,7 @@ function gather<T>(level: Level, value: T): T {
  * @throws ArgumentError, ShapeError for arguments of different batch sizes
  */
 export function vmap<A extends unknown[], R>(fn: (...args: A) => R, inDims: InDims = 0): (...args: A) => R {
-  if (typeof fn !== 'function') throw new ArgumentError(`vmap: got ${describe(fn)}. Expected a function.`);
+  checkFunction('vmap', fn);
   return (...args) => {
     const dims = dimsOf(args, inDims);
     const level = new Level(sizeOf(args, dims), current().grad);

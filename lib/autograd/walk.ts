@@ -9,7 +9,7 @@ import { sumTo } from '../ops/sum-to.ts';
 import { adopt } from '../program/engine.ts';
 import { sameShape, show } from '../shape.ts';
 import { checkTensor, type GradHook, keep, type Tensor } from '../tensor.ts';
-import { isAccumulator, type Node } from './tape.ts';
+import { gradientOf, isAccumulator, type Node } from './tape.ts';
 
 export interface BackwardOptions {
   /** Keep what the graph saved, so that it can be walked again. Default: `createGraph`. */
@@ -270,7 +270,6 @@ export class Walk {
    */
   #differentiate(node: Node, g: Tensor, sink: (Tensor | null)[] | null): void {
     const { edges, rule, context } = node;
-    const { vjp } = rule;
     const { made } = this.#temporaries;
     const surroundings = current();
     const outer = surroundings.scope;
@@ -284,7 +283,7 @@ export class Walk {
         let gradient: Tensor | null = null;
         if (pulled !== null) gradient = pulled[i]!;
         else if (this.#wants(edges[i]!)) {
-          gradient = checked(node, i, (typeof vjp === 'function' ? vjp : vjp[i]!)(g, saved, context, i));
+          gradient = checked(node, i, gradientOf(rule, g, saved, context, i));
         }
         if (gradient !== null && !this.#record) gradient = takeFrom(made, gradient);
         surroundings.scope = outer;

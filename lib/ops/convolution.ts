@@ -13,6 +13,7 @@ import { cast } from './cast.ts';
 import { add } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { checkFloat, checkSameDtype, finish } from './op.ts';
+import { plus } from './plus.ts';
 import { sum } from './reduce.ts';
 import { detach, expand, flatten, reshape, squeeze, transpose, unsqueeze } from './views.ts';
 import { checkSizes, exchange, layWindows, overlapAdd, type Size, type Windows, windows } from './windows.ts';
@@ -97,7 +98,7 @@ const convolutionRule: Rule<Geometry> = {
       tx && convolve(tx, weight!, null, to),
       tweight && convolve(x!, tweight, null, to),
       tbias && expand(biasColumn(tbias, to), out.shape),
-    ].reduce((a, b) => (a && b ? add(a, b) : (a ?? b)))!,
+    ].reduce(plus) as Tensor,
 };
 
 /** Each element is one chain of multiply-adds, starting from the bias: the same in any batch. */

@@ -10,6 +10,7 @@ import { overBatch } from './align.ts';
 import { cast } from './cast.ts';
 import { add, mul } from './elementwise.ts';
 import { checkFloat, checkSameDtype, finish } from './op.ts';
+import { plus } from './plus.ts';
 import { expand, reshape, squeeze, transpose, unsqueeze, view } from './views.ts';
 
 function checkPair(op: string, a: Tensor, b: Tensor): void {
@@ -103,16 +104,12 @@ const gradB = (g: Tensor, a: Tensor, [, transposed]: Layout): Tensor =>
 /** Inside vmap. */
 const isBatched = (a: Tensor, b: Tensor): boolean => a.physical !== null || b.physical !== null;
 
-/** The sum of what is there. */
-const both = (a: Tensor | null | undefined, b: Tensor | null | undefined): Tensor | null =>
-  a && b ? add(a, b) : (a ?? b ?? null);
-
 // Batch dimensions that an input lacks are summed away by the traversal.
 const productRule = (name: string): Rule<Layout> => ({
   name,
   broadcasts: true,
   vjp: [(g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
-  jvp: ([ta, tb], [a, b]) => both(ta && product(ta, b!), tb && product(a!, tb)),
+  jvp: ([ta, tb], [a, b]) => plus(ta && product(ta, b!), tb && product(a!, tb)),
 });
 const mmRule = productRule('MmBackward');
 const bmmRule = productRule('BmmBackward');
@@ -173,7 +170,7 @@ export function bmm(a: Tensor, b: Tensor): Tensor {
 const mvRule: Rule = {
   name: 'MvBackward',
   vjp: [(g, [, x]) => outer(g, x!), (g, [a]) => mv(mT(a!), g)],
-  jvp: ([ta, tx], [a, x]) => both(ta && mv(ta, x!), tx && mv(a!, tx)),
+  jvp: ([ta, tx], [a, x]) => plus(ta && mv(ta, x!), tx && mv(a!, tx)),
 };
 
 /** (m, k) @ (k). */
@@ -196,7 +193,7 @@ export function mv(a: Tensor, x: Tensor): Tensor {
 const dotRule: Rule = {
   name: 'DotBackward',
   vjp: [(g, [, b]) => mul(g, b!), (g, [a]) => mul(g, a!)],
-  jvp: ([ta, tb], [a, b]) => both(ta && dot(ta, b!), tb && dot(a!, tb)),
+  jvp: ([ta, tb], [a, b]) => plus(ta && dot(ta, b!), tb && dot(a!, tb)),
 };
 const rowTimesColumn = (a: Tensor, b: Tensor): Tensor =>
   squeeze(squeeze(matmul(unsqueeze(a, -2), unsqueeze(b, -1)), -1), -1);
@@ -231,7 +228,7 @@ const addmmRule: Rule<Layout> = {
   broadcasts: true,
   vjp: [(g) => g, (g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
   jvp: ([tbias, ta, tb], [a, b], _, out) =>
-    both(tbias && expand(tbias, out.shape), both(ta && product(ta, b!), tb && product(a!, tb))),
+    plus(tbias && expand(tbias, out.shape), plus(ta && product(ta, b!), tb && product(a!, tb))),
 };
 
 /** bias + a @ b, the bias broadcast to (m, n). */

@@ -1,16 +1,15 @@
 // Pooling: the largest or the mean element of each window of the last two dimensions.
 import { checkOptions } from '../arguments.ts';
-import { needsGrad, type Rule, record, recording } from '../autograd/tape.ts';
+import { needsGrad, type Rule } from '../autograd/tape.ts';
 import { BF16, F32 } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { numelOf, type Shape, show } from '../shape.ts';
 import { checkTensor, scope, type Tensor } from '../tensor.ts';
-import { behind } from './batched.ts';
 import { cast } from './cast.ts';
 import { filled, tensor } from './create.ts';
 import { add, eq, mul, where } from './elementwise.ts';
 import { gather, indexSelect, scatterAdd } from './indexing.ts';
-import { checkFloat } from './op.ts';
+import { checkFloat, recordOp } from './op.ts';
 import { amax, argmax, mean } from './reduce.ts';
 import { detach, expand, flatten, reshape, unsqueeze } from './views.ts';
 import { checkSizes, exchange, layWindows, overlapAdd, type Size, type Windows, windows } from './windows.ts';
@@ -47,13 +46,6 @@ function poolWindows(op: string, x: Tensor, size: Size, options: MaxPoolOptions,
   }
   const borders = padding.map((width) => [width, width] as const);
   return layWindows(op, { sizes: x.shape.slice(-2), borders, kernel, stride, dilation });
-}
-
-/** Records what other ops made of a detached input as one op. */
-function recordWhole<C>(out: Tensor, rule: Rule<C>, x: Tensor, saved: readonly (Tensor | null)[], context: C): Tensor {
-  if (recording([x])) record(out, rule, [x], saved, context);
-  if (out.physical !== null) behind.record(out, rule, [x], saved, context);
-  return out;
 }
 
 // ---- the largest ----------------------------------------------------------------------------------------------------------
@@ -115,7 +107,8 @@ export function maxPool2d(x: Tensor, size: Size, options: MaxPoolOptions = {}): 
     const largest = amax(candidates, -3);
     return [largest, needsGrad(x) ? placesInPlane(argmax(candidates, -3), largest, w, firsts) : null] as const;
   });
-  return recordWhole(out, maxRule, x, [places], x.shape);
+  recordOp(out, maxRule, [x], [places], x.shape);
+  return out;
 }
 
 // ---- the mean -------------------------------------------------------------------------------------------------------------
@@ -134,7 +127,8 @@ function average(x: Tensor, w: Windows): Tensor {
   // bfloat16 adds up in float32.
   if (x.code === BF16) return cast(average(cast(x, F32), w), BF16);
   const out = scope(() => mean(exchange(windows(detach(x), w), w), [-4, -3]));
-  return recordWhole(out, averageRule, x, [], w);
+  recordOp(out, averageRule, [x], [], w);
+  return out;
 }
 
 /**

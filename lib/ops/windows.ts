@@ -1,17 +1,17 @@
 // Sliding windows over the last dimensions and their transpose, the overlap-add: what convolution and pooling are made
 // of. Not among the ops that users see.
-import { type Rule, record, recording } from '../autograd/tape.ts';
+import type { Rule } from '../autograd/tape.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import type { View } from '../program/storage.ts';
 import { checkInteger, numelOf, type Shape, show } from '../shape.ts';
-import { fresh, type Tensor, viewOf } from '../tensor.ts';
+import { fresh, type Tensor } from '../tensor.ts';
 import { Batched, lower } from './batched.ts';
 import { pad } from './join.ts';
 import { finish } from './op.ts';
 import { narrow } from './parts.ts';
-import { permute } from './views.ts';
+import { permute, strided } from './views.ts';
 
 // ---- geometry -----------------------------------------------------------------------------------------------------------
 /** A number for all spatial dimensions, or one for each of them. */
@@ -89,14 +89,8 @@ const foldRule: Rule<Windows> = {
 };
 
 function unfold(x: Tensor, w: Windows): Tensor {
-  if (x instanceof Batched) {
-    const all = lower(x.level, () => unfold(x.physical, w));
-    return finish(all, unfoldRule, [x], [], w);
-  }
   const shape = [...x.shape.slice(0, x.ndim - w.kernel.length), ...w.count, ...w.kernel];
-  const out = viewOf(x, shape, windowStrides(x.strides, w), x.offset);
-  if (recording([x])) record(out, unfoldRule, [x], [], w);
-  return out;
+  return strided(x, shape, windowStrides(x.strides, w), x.offset, unfoldRule, w);
 }
 
 const ADD = opcode('add');
