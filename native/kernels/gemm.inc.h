@@ -1,43 +1,12 @@
-// Matmul: divides C into chunks of tiles, and decides which operands are read in place and which are packed first.
+// Matmul: runs the blocks of C. A block packs what it needs of A and B for itself, so there is one parallel phase.
 // Kernel layer. Divides the work over batch, rows and columns of C only, never over k.
 #pragma once
-#include "gemm_pack.inc.h"
-#include "gemm_tile.inc.h"
-#include "loops.inc.h"
+#include "gemm_plan.inc.h"
 
 namespace chainrule {
 namespace {
 
-// The longest K block. Shorter ones mean another round of reading and writing C: at 1024^3, 9 % with a quarter of this.
-template <class T>
-constexpr int64_t kMaxBlockK = 4096 / sizeof(T);
-// With so many rows a strip of B (196 KiB) is read from L2, not from L3, most of the time; both fit into 1 MiB.
-constexpr int64_t kBlockRows = 96;
-constexpr int64_t kBlockStrips = 7;       // strips of kTileCols columns in a chunk
-constexpr int64_t kMaxPackedRows = 1024;  // of A, and columns of B, packed at a time: 4 MiB each
-constexpr int64_t kMaxPackedCols = 1056;
-constexpr int64_t kFewRows = 48;          // up to here it does not pay to copy B, if it can be read in place
-constexpr int64_t kSlabRows = 128;        // up to here each chunk does all rows, and packs B for itself
-constexpr int64_t kSlabSteps = 64;        // steps of B packed at a time, into a strip on the stack: 12 KiB
-constexpr int64_t kCacheBytes = 2 << 20;  // a B of this size may be read in place in any order
-// A larger B and few rows: the time is that of reading B, so it is read in the order of memory, some steps at a time.
-constexpr int64_t kSweepBytes = 1 << 20;
-constexpr int64_t kSweepRows = 16;
-constexpr int64_t kSweepSteps = 16;
-constexpr int64_t kSweepStrips = 22;
-constexpr int64_t kChunkWork = 66000;  // multiply-adds that are worth handing to another thread: about 1 us
-constexpr int64_t kMinChunks = 16;     // aimed at, so that any usual number of threads is kept busy
-constexpr int64_t kMaxChunks = 256;
-
-inline int64_t round_up(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
-
-// K blocks are equal but for the last; they depend on k alone.
-template <class T>
-int64_t k_block(int64_t k) {
-  return k == 0 ? 0 : ceil_div(k, ceil_div(k, kMaxBlockK<T>));
-}
-
-// One batch entry, or its part that a phase works on.
+// One batch entry.
 template <class T>
 struct Entry {
   const T* a;
@@ -78,244 +47,309 @@ class BatchCursor {
   int64_t index_[6];
 };
 
-// Where one operand is read. In place, or from strips of `width` rows (A) or columns (B), `strip` elements each.
+// A part of C that one chunk computes: of one entry, rows from i0 on and strips from s0 on.
 template <class T>
-struct Packed {
-  T* data = nullptr;  // null: in place
-  int64_t strip = 0;
-};
-
-// A part of one entry's C, for some steps of k.
-struct Range {
-  int64_t i0, i1, j0, j1, p0, p1;
-};
-
-template <class T>
-struct Gemm {
-  int64_t m, n, k, a_rs, a_cs, b_rs, b_cs, c_rs;
-  T alpha, beta;
-  bool pack_a, pack_b;  // in advance, for all chunks
-  bool slabs;           // B is packed by each chunk for itself, kSlabSteps at a time
-  int64_t steps;        // of k that are done for all tiles of a chunk before the next
-  int64_t block_rows, block_cols;
-
-  explicit Gemm(const GemmArgs& g, int64_t batch);
-  // Elements of the accumulators that a chunk keeps between two passes over its tiles.
-  int64_t carry_size() const {
-    return steps >= k_block<T>(k) ? 0 : round_up(block_rows, kTileRows) * round_up(block_cols, kTileCols<T>);
-  }
-  void run(const Entry<T>& e, const Range& r, const Packed<T>& a, const Packed<T>& b, T* carry) const;
-};
-
-template <class T>
-Gemm<T>::Gemm(const GemmArgs& g, int64_t batch)
-    : m(g.m), n(g.n), k(g.k), a_rs(g.a_rs), a_cs(g.a_cs), b_rs(g.b_rs), b_cs(g.b_cs), c_rs(g.c_rs) {
-  alpha = k == 0 ? T(0) : static_cast<T>(g.alpha);
-  beta = static_cast<T>(g.beta);
-  constexpr int64_t size = sizeof(T), lanes = kLanes<T>;
-  const bool readable = b_cs == 1 && (kMaskedLoads || n % lanes == 0);
-  // Rows a multiple of 2 KiB apart fall into the same few sets of the cache.
-  const bool fits = k * n * size <= kCacheBytes && b_rs * size % 2048 != 0;
-  const bool in_place = readable && (fits || m <= kFewRows);
-  slabs = !in_place && m <= kSlabRows;
-  pack_b = !in_place && !slabs && k > 0;
-  // Rows of A are read in place, one element of each at a time; columns too as long as they are few.
-  pack_a = a_cs != 1 && m > kSlabRows && n > 2 * kTileCols<T> && k > kSlabSteps;
-  const bool sweep = in_place && m <= kSweepRows && k * n * size > kSweepBytes;
-  steps = slabs ? kSlabSteps : sweep ? kSweepSteps : kMaxBlockK<T>;
-
-  block_rows = slabs ? m : min_of(m, round_up(kBlockRows, kTileRows));
-  block_cols = min_of(round_up(n, kTileCols<T>), kTileCols<T> * (sweep ? kSweepStrips : kBlockStrips));
-  for (;;) {
-    const int64_t chunks = batch * ceil_div(m, block_rows) * ceil_div(n, block_cols);
-    if (chunks >= kMinChunks || block_rows * block_cols * k < kChunkWork) break;
-    if (!slabs && block_rows > 2 * kTileRows) {
-      block_rows = round_up(block_rows / 2, kTileRows);
-    } else if (block_cols > kTileCols<T>) {
-      block_cols = round_up(block_cols / 2, kTileCols<T>);
-    } else {
-      break;
-    }
-  }
-}
-
-template <class T>
-void Gemm<T>::run(const Entry<T>& e, const Range& r, const Packed<T>& a, const Packed<T>& b, T* carry) const {
-  alignas(64) T slab[kSlabSteps * kTileCols<T>];
-  constexpr int64_t lanes = kLanes<T>;
-  Tile<T> t;
-  t.c_rs = c_rs;
-  t.alpha = alpha;
-  t.beta = r.p0 == 0 ? beta : T(1);
-  int64_t p = r.p0;
-  do {
-    t.k = min_of(steps, r.p1 - p);
-    T* carried = carry;
-    for (int64_t j = r.j0; j < r.j1; j += kTileCols<T>) {
-      const int64_t cols = min_of(kTileCols<T>, r.j1 - j), vectors = ceil_div(cols, lanes);
-      t.tail = static_cast<size_t>(cols - (vectors - 1) * lanes);
-      const TileFn<T>* const tiles = cols == kTileCols<T> ? kTiles<T>.full : kTiles<T>.tail[vectors - 1];
-      if (slabs) {
-        t.b = slab;
-        t.b_rs = vectors * lanes;
-        pack_strip(slab, t.b_rs, e.b + p * b_rs + j * b_cs, b_rs, b_cs, t.k, cols);
-      } else if (b.data) {
-        t.b = b.data + (j - r.j0) / kTileCols<T> * b.strip;
-        t.b_rs = kTileCols<T>;
-      } else {
-        t.b = e.b + p * b_rs + j;
-        t.b_rs = b_rs;
-      }
-      for (int64_t i = r.i0, rows; i < r.i1; i += rows) {
-        const int64_t left = r.i1 - i;
-        if (a.data) {
-          rows = min_of(kTileRows, left);
-          t.a = a.data + (i - r.i0) / kTileRows * a.strip;
-          t.a_rs = 1;
-          t.a_cs = kTileRows;
-        } else {
-          rows = ceil_div(left, ceil_div(left, kTileRows));  // even: 5 + 5 rather than 8 + 2
-          t.a = e.a + i * a_rs + p * a_cs;
-          t.a_rs = a_rs;
-          t.a_cs = a_cs;
-        }
-        t.c = e.c + i * c_rs + j;
-        t.carry_in = p > r.p0 ? carried : nullptr;
-        t.carry_out = p + t.k < r.p1 ? carried : nullptr;
-        tiles[rows - 1](t);
-        if (carry) carried += kTileRows * kTileCols<T>;
-      }
-    }
-    p += t.k;
-  } while (p < r.p1);
-}
-
-// Everything read in place or packed by the chunk that needs it: one parallel phase over all batch entries.
-template <class T>
-Status run_entries(const Context& context, const GemmArgs& g, const Gemm<T>& gemm, int64_t batch) {
-  const int64_t row_blocks = ceil_div(gemm.m, gemm.block_rows), col_blocks = ceil_div(gemm.n, gemm.block_cols);
-  const int64_t per_entry = row_blocks * col_blocks, items = batch * per_entry;
-  const int64_t work = max_of(1, gemm.m * gemm.n * gemm.k / per_entry);
-  const int64_t grain = max_of(ceil_div(kChunkWork, work), ceil_div(items, kMaxChunks));
-  T* carry = nullptr;
-  if (const int64_t size = gemm.carry_size()) {
-    carry =
-        static_cast<T*>(context.scratch(context.self, static_cast<size_t>(ceil_div(items, grain) * size) * sizeof(T)));
-    if (!carry) return kOutOfMemory;
-  }
-  for_chunks(context, items, grain, [&](int64_t begin, int64_t end) {
-    BatchCursor<T> cursor(g, begin / per_entry);
-    T* const own = carry ? carry + begin / grain * gemm.carry_size() : nullptr;
-    const int64_t block_k = k_block<T>(gemm.k);
-    for (int64_t item = begin, block = begin % per_entry; item < end; ++item) {
-      const int64_t i = block / col_blocks * gemm.block_rows, j = block % col_blocks * gemm.block_cols;
-      Range r{i, min_of(gemm.m, i + gemm.block_rows), j, min_of(gemm.n, j + gemm.block_cols), 0, block_k};
-      do {
-        gemm.run(cursor.entry(), r, {}, {}, own);
-        r.p0 = r.p1;
-        r.p1 = min_of(gemm.k, r.p0 + block_k);
-      } while (r.p0 < gemm.k);
-      if (++block == per_entry) {
-        block = 0;
-        cursor.next();
-      }
-    }
-  });
-  return kOk;
-}
-
-// Packs strips of `width` rows or columns, `stride` apart and `extent` in all. What is contiguous is read in that
-// order: along k strip by strip, else a few steps of k for all strips.
-template <class T>
-void pack_strips(const Context& context, const Packed<T>& to, int64_t width, const T* from, int64_t k_stride,
-                 int64_t stride, int64_t k, int64_t extent) {
-  const bool along_k = stride != 1;
-  const int64_t strips = ceil_div(extent, width), steps = along_k ? k : 16;
-  const int64_t units = along_k ? strips : ceil_div(k, steps);
-  const int64_t grain = max_of(1, 4 * kGrain * units / max_of(1, k * extent));
-  for_chunks(context, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) {
-      const int64_t p = along_k ? 0 : u * steps;
-      for (int64_t s = along_k ? u : 0; s < (along_k ? u + 1 : strips); ++s) {
-        pack_strip(to.data + s * to.strip + p * width, width, from + s * width * stride + p * k_stride, k_stride,
-                   stride, min_of(steps, k - p), min_of(width, extent - s * width));
-      }
-    }
-  });
-}
-
-// A block of B, of A or of both is packed in one parallel phase and used in the next.
-template <class T>
-Status run_phases(const Context& context, const GemmArgs& g, const Gemm<T>& gemm, int64_t batch) {
-  const int64_t m = gemm.m, n = gemm.n, k = gemm.k, block_k = k_block<T>(k);
-  const int64_t rows = gemm.pack_a ? round_up(ceil_div(m, ceil_div(m, kMaxPackedRows)), kTileRows) : m;
-  const int64_t cols = gemm.pack_b ? round_up(ceil_div(n, ceil_div(n, kMaxPackedCols)), kTileCols<T>) : n;
-  Packed<T> a{nullptr, kTileRows * block_k}, b{nullptr, kTileCols<T> * block_k};
-  const auto reserve = [&](Packed<T>& packed, int64_t strips) {
-    packed.data =
-        static_cast<T*>(context.scratch(context.self, static_cast<size_t>(strips * packed.strip) * sizeof(T)));
-    return packed.data != nullptr;
+class Block {
+ public:
+  struct Space {
+    T *b, *carry;     // packed B, accumulators
+    const T* panels;  // of packed A, or null
   };
-  if (gemm.pack_a && !reserve(a, rows / kTileRows)) return kOutOfMemory;
-  if (gemm.pack_b && !reserve(b, cols / kTileCols<T>)) return kOutOfMemory;
-  BatchCursor<T> cursor(g, 0);
-  for (int64_t at = 0; at < batch; ++at, cursor.next()) {
-    const Entry<T>& e = cursor.entry();
-    for (int64_t j0 = 0; j0 < n; j0 += cols) {
-      const int64_t j1 = min_of(n, j0 + cols), col_blocks = ceil_div(j1 - j0, gemm.block_cols);
-      for (int64_t p0 = 0; p0 < k; p0 += block_k) {
-        const int64_t p1 = min_of(k, p0 + block_k);
-        if (b.data) {
-          pack_strips(context, b, kTileCols<T>, e.b + p0 * gemm.b_rs + j0 * gemm.b_cs, gemm.b_rs, gemm.b_cs, p1 - p0,
-                      j1 - j0);
-        }
-        for (int64_t i0 = 0; i0 < m; i0 += rows) {
-          const int64_t i1 = min_of(m, i0 + rows), row_blocks = ceil_div(i1 - i0, gemm.block_rows);
-          if (a.data) {
-            pack_strips(context, a, int64_t{kTileRows}, e.a + i0 * gemm.a_rs + p0 * gemm.a_cs, gemm.a_cs, gemm.a_rs,
-                        p1 - p0, i1 - i0);
-          }
-          for_chunks(context, row_blocks * col_blocks, 1, [&](int64_t begin, int64_t end) {
-            for (int64_t block = begin; block < end; ++block) {
-              const int64_t i = i0 + block / col_blocks * gemm.block_rows,
-                            j = j0 + block % col_blocks * gemm.block_cols;
-              Packed<T> own_a = a, own_b = b;
-              if (a.data) own_a.data += (i - i0) / kTileRows * a.strip;
-              if (b.data) own_b.data += (j - j0) / kTileCols<T> * b.strip;
-              gemm.run(e, {i, min_of(i1, i + gemm.block_rows), j, min_of(j1, j + gemm.block_cols), p0, p1}, own_a,
-                       own_b, nullptr);
-            }
-          });
+  Block(const Gemm<T>& gemm, const Space& space, const Entry<T>& entry, int64_t panel_block, int64_t strip_block)
+      : g_(gemm),
+        space_(space),
+        e_(entry),
+        i0_(gemm.panels.begin(panel_block) * kTileRows),
+        rows_(min_of(gemm.m - i0_, gemm.panels.of(panel_block) * kTileRows)),
+        s0_(gemm.strips.begin(strip_block)),
+        s1_(s0_ + gemm.strips.of(strip_block)) {}
+
+  // The K block [p0, p1).
+  void run(int64_t p0, int64_t p1) const {
+    int64_t p = p0;
+    do {
+      const int64_t to = min_of(p1, p + g_.sweep_steps);
+      for (int64_t s = s0_; s < s1_; ++s) run_strip(s, p0, p1, p, to);
+      p = to;
+    } while (p < p1);
+  }
+
+ private:
+  // store_turned reads whole squares, whatever the rows.
+  static constexpr int64_t kTurnedRows = kMostTileRows + int64_t{kLanes<T>};
+
+  // Steps [from, to) of the K block [p0, p1) for the rows of the block and the columns of a strip.
+  void run_strip(int64_t s, int64_t p0, int64_t p1, int64_t from, int64_t to) const {
+    constexpr int64_t lanes = kLanes<T>;
+    const int64_t j = g_.column(s), vectors = g_.vectors.of(s), cols = min_of(vectors * lanes, g_.n - j);
+    const auto& tiles = (cols == vectors * lanes ? kTiles<T>.full : kTiles<T>.tail)[vectors - 1];
+    const T* const next = g_.b_cs == 1 && s + 1 < s1_ ? e_.b + from * g_.b_rs + g_.column(s + 1) : nullptr;
+    T* const carry = space_.carry + (g_.sweep_steps < g_.block_k ? (s - s0_) * g_.strip_carry() : 0);
+    alignas(64) T turned[kTurnedRows * kTileCols<T>];
+    Tile<T> t;
+    t.c_rs = g_.c_rs;
+    t.alpha = g_.alpha;
+    t.beta = p0 == 0 ? g_.beta : T(1);
+    t.tail = static_cast<size_t>(cols - (vectors - 1) * lanes);
+    int64_t p = from;
+    do {
+      t.k = min_of(g_.slab_steps, to - p);
+      if (g_.pack_b) {
+        t.b = space_.b;
+        t.b_rs = vectors * lanes;
+        pack_strip(space_.b, t.b_rs, e_.b + p * g_.b_rs + j * g_.b_cs, g_.b_rs, g_.b_cs, t.k, cols);
+      } else {
+        t.b = e_.b + p * g_.b_rs + j;
+        t.b_rs = g_.b_rs;
+      }
+      run_tiles(t, tiles, p, p0, p1,
+                {vectors, cols,
+                 p + t.k == to ? next
+                 : g_.pack_b   ? nullptr
+                               : t.b + t.k * g_.b_rs,
+                 carry, turned, j});
+      p += t.k;
+    } while (p < to);
+  }
+
+  struct Strip {
+    int64_t vectors, cols;
+    const T* next;  // where the next strip begins, to have it nearer by then
+    T *carry, *turned;
+    int64_t j;
+  };
+  void run_tiles(Tile<T>& t, const TileFn<T>* tiles, int64_t p, int64_t p0, int64_t p1, const Strip& strip) const {
+    constexpr int64_t lanes = kLanes<T>;
+    const bool last = p + t.k == p1;
+    const Split split = g_.tiles_of(rows_, strip.vectors);
+    t.carry_in = p == p0 ? nullptr : strip.carry;
+    t.carry_out = !last ? strip.carry : g_.c_cs != 1 ? strip.turned : nullptr;
+    t.c = e_.c + i0_ * g_.c_rs + strip.j * g_.c_cs;
+    if (space_.panels) {
+      t.a = space_.panels + i0_ * (p1 - p0) + (p - p0) * kTileRows;
+      t.a_rs = 1;
+      t.a_cs = kTileRows;
+    } else {
+      t.a = e_.a + i0_ * g_.a_rs + p * g_.a_cs;
+      t.a_rs = g_.a_rs;
+      t.a_cs = g_.a_cs;
+    }
+    for (int64_t tile = 0; tile < split.count; ++tile) {
+      const int64_t height = space_.panels ? min_of(kTileRows, rows_ - tile * kTileRows) : split.of(tile);
+      // What is needed next comes nearer meanwhile: the next B, one of a row's lines at each step, then the next rows
+      // of A.
+      const bool fetch = strip.next && tile < strip.vectors;
+      const int64_t a_step = space_.panels ? kTileRows * (p1 - p0) : height * g_.a_rs;
+      t.ahead = fetch ? strip.next + tile * lanes : t.a + a_step;
+      t.ahead_step = fetch ? g_.b_rs : space_.panels || g_.a_cs == 1 ? a_step / max_of(1, p1 - p0) : 0;
+      tiles[height - 1](t);
+      if (last && g_.c_cs != 1) store_turned(t, strip.turned, height, strip.vectors, strip.cols);
+      const int64_t accumulators = height * strip.vectors * lanes;
+      if (t.carry_in) t.carry_in += accumulators;
+      if (!last) t.carry_out += accumulators;
+      t.a += a_step;
+      t.c += height * g_.c_rs;
+    }
+  }
+
+  // c[i + j * c_cs] from the accumulators of `height` rows: a column of them at a time.
+  void store_turned(const Tile<T>& t, const T* acc, int64_t height, int64_t vectors, int64_t cols) const {
+    constexpr int64_t n = kLanes<T>;
+    const Vec<T> alpha = set1(t.alpha), beta = set1(t.beta);
+    const bool read = t.beta != 0;
+    for (int64_t i = 0; i < height; i += n) {
+      const size_t lanes = static_cast<size_t>(min_of(n, height - i));
+      for (int64_t v = 0; v < vectors; ++v) {
+        T* const c = t.c + i * t.c_rs + v * n * g_.c_cs;
+        const int64_t columns = min_of(n, cols - v * n);
+        // Rows from `height` on are not stored: whatever lies there.
+        Vec<T> x[n];
+        transpose_square<T>(acc + (i * vectors + v) * n, vectors * n, [&](int64_t q, Vec<T> column) { x[q] = column; });
+        for (int64_t q = 0; q < columns; ++q) {
+          T* const to = c + q * g_.c_cs;
+          store_n(to, read ? fma(alpha, x[q], beta * load_n(to, lanes)) : alpha * x[q], lanes);
         }
       }
     }
   }
-  return kOk;
-}
+
+  const Gemm<T>& g_;
+  const Space& space_;
+  const Entry<T>& e_;
+  const int64_t i0_, rows_, s0_, s1_;
+};
+
+// Scratch for each chunk that runs at a time, and not for each chunk: what was used last is in the cache.
+class Desks {
+ public:
+  // How many bytes `count` of them take.
+  static size_t bytes(int64_t count, int64_t each) { return static_cast<size_t>(count * (kLine + each)); }
+  Desks(void* memory, int64_t count, int64_t each) : memory_(static_cast<char*>(memory)), count_(count), each_(each) {
+    for (int64_t d = 0; d < count; ++d) taken(d) = false;
+  }
+  int64_t take() const {
+    int64_t d = 0;
+    while (__atomic_exchange_n(&taken(d), true, __ATOMIC_ACQUIRE)) d = d + 1 < count_ ? d + 1 : 0;
+    return d;
+  }
+  void give_back(int64_t desk) const { __atomic_store_n(&taken(desk), false, __ATOMIC_RELEASE); }
+  char* at(int64_t desk) const { return memory_ + count_ * kLine + desk * each_; }
+
+ private:
+  static constexpr int64_t kLine = 64;
+  bool& taken(int64_t desk) const { return *reinterpret_cast<bool*>(memory_ + desk * kLine); }
+  char* const memory_;
+  const int64_t count_, each_;
+};
+
+template <class T>
+class GemmRun {
+ public:
+  GemmRun(const Context& context, const GemmArgs& args, const Gemm<T>& gemm, int64_t batch)
+      : context_(context), args_(args), g_(gemm), batch_(batch), b_size_(round_up(gemm.b_size(), 64 / sizeof(T))) {}
+
+  Status run() {
+    const int64_t each = round_up((b_size_ + g_.carry_size()) * int64_t{sizeof(T)}, 64);
+    desk_bytes_ = each <= kDeskOnStack ? 0 : each;
+    if (desk_bytes_) {
+      desk_count_ = static_cast<int64_t>(context_.runners);
+      desks_ = context_.scratch(context_.self, Desks::bytes(desk_count_, desk_bytes_));
+      if (!desks_) return kOutOfMemory;
+    }
+    if (g_.pack_a) return run_packed();
+    if (batch_ > 1 && g_.is_one_tile()) return run_tiles();
+    run_blocks(0, batch_, 0, g_.panels.count, 0, g_.k, nullptr);
+    return kOk;
+  }
+
+ private:
+  // Entries of one tile each: what all have in common is looked up once.
+  Status run_tiles() const {
+    const int64_t lanes = kLanes<T>, wide = g_.vectors.of(0);
+    const auto run = (g_.n == wide * lanes ? kTiles<T>.full : kTiles<T>.tail)[wide - 1][g_.m - 1];
+    const int64_t grain = max_of(kChunkWork / (g_.m * g_.n * g_.k + 1), ceil_div(batch_, kMaxChunks));
+    for_chunks(context_, batch_, max_of(1, grain), [&](int64_t begin, int64_t end) {
+      alignas(64) T packed[kDeskOnStack / sizeof(T)];
+      Tile<T> t{};
+      t.a_rs = g_.a_rs, t.a_cs = g_.a_cs, t.c_rs = g_.c_rs, t.k = g_.k;
+      t.alpha = g_.alpha, t.beta = g_.beta;
+      t.tail = static_cast<size_t>(g_.n - (wide - 1) * lanes);
+      t.b = packed, t.b_rs = g_.pack_b ? wide * lanes : g_.b_rs;
+      BatchCursor<T> cursor(args_, begin);
+      for (int64_t item = begin; item < end; ++item, cursor.next()) {
+        const Entry<T>& e = cursor.entry();
+        if (g_.pack_b) {
+          pack_strip(packed, t.b_rs, e.b, g_.b_rs, g_.b_cs, g_.k, g_.n);
+        } else {
+          t.b = e.b;
+        }
+        t.a = e.a, t.c = e.c, t.ahead = t.b;
+        run(t);
+      }
+    });
+    return kOk;
+  }
+
+  // A is packed once for all blocks, a part at a time.
+  Status run_packed() {
+    const int64_t height = g_.panels.of(0), together = max_of(1, kMaxPackedRows / kTileRows / height);
+    const int64_t most = min_of(together, g_.panels.count) * height * kTileRows * g_.block_k;
+    T* const panels = static_cast<T*>(context_.scratch(context_.self, static_cast<size_t>(most) * sizeof(T)));
+    if (!panels) return kOutOfMemory;
+    for (int64_t entry = 0; entry < batch_; ++entry) {
+      for (int64_t r0 = 0; r0 < g_.panels.count; r0 += together) {
+        const int64_t r1 = min_of(g_.panels.count, r0 + together);
+        for (int64_t p0 = 0; p0 < g_.k; p0 += g_.block_k) {
+          const int64_t p1 = min_of(g_.k, p0 + g_.block_k);
+          pack_panels(entry, g_.panels.begin(r0), g_.panels.begin(r1), p0, p1, panels);
+          // Blocks count panels from the first row of C.
+          run_blocks(entry, entry + 1, r0, r1, p0, p1, panels - g_.panels.begin(r0) * kTileRows * (p1 - p0));
+        }
+      }
+    }
+    return kOk;
+  }
+
+  void pack_panels(int64_t entry, int64_t first, int64_t last, int64_t p0, int64_t p1, T* panels) const {
+    const T* const a = BatchCursor<T>(args_, entry).entry().a + p0 * g_.a_cs;
+    const int64_t k = p1 - p0, together = max_of(1, int64_t{kLanes<T>} * 2 / kTileRows);
+    const int64_t grain = max_of(1, 4 * kGrain / (k * kTileRows * together));
+    for_chunks(context_, ceil_div(last - first, together), grain, [&](int64_t begin, int64_t end) {
+      for (int64_t panel = begin * together; panel < min_of(end * together, last - first); panel += together) {
+        const int64_t i = (first + panel) * kTileRows, rows = min_of(g_.m, (last * kTileRows)) - i;
+        pack_together(panels + panel * kTileRows * k, a + i * g_.a_rs, k, min_of(together * kTileRows, rows));
+      }
+    });
+  }
+
+  // A few panels that lie side by side. Rows next to each other share lines, which are read once for all panels.
+  void pack_together(T* panels, const T* a, int64_t k, int64_t rows) const {
+    if (g_.a_rs == 1 && rows % kTileRows == 0) {
+      for (int64_t p = 0; p < k; ++p) {
+        for (int64_t i = 0; i < rows; i += kTileRows) {
+          pack_strip(panels + i * k + p * kTileRows, int64_t{kTileRows}, a + i + p * g_.a_cs, 1, 1, 1,
+                     int64_t{kTileRows});
+        }
+      }
+      return;
+    }
+    for (int64_t i = 0; i < rows; i += kTileRows) {
+      pack_strip(panels + i * k, int64_t{kTileRows}, a + i * g_.a_rs, g_.a_cs, g_.a_rs, k, min_of(kTileRows, rows - i));
+    }
+  }
+
+  // Entries [e0, e1), blocks of panels [r0, r1), steps [p0, p1) of k.
+  void run_blocks(int64_t e0, int64_t e1, int64_t r0, int64_t r1, int64_t p0, int64_t p1, const T* panels) const {
+    const int64_t across = g_.strips.count, per_entry = (r1 - r0) * across, items = (e1 - e0) * per_entry;
+    const int64_t work = g_.block_rows() * g_.strips.of(0) * kTileCols<T> * (p1 - p0);
+    const int64_t grain = max_of(work < kChunkWork ? kChunkWork / max_of(1, work) : 1, ceil_div(items, kMaxChunks));
+    const Desks desks(desks_, desk_count_, desk_bytes_);
+    for_chunks(context_, items, grain, [&](int64_t begin, int64_t end) {
+      alignas(64) char stack[kDeskOnStack];
+      const int64_t desk = desk_count_ ? desks.take() : 0;
+      T* const own = reinterpret_cast<T*>(desk_count_ ? desks.at(desk) : stack);
+      const typename Block<T>::Space space{own, own + b_size_, panels};
+      BatchCursor<T> cursor(args_, e0 + begin / per_entry);
+      for (int64_t item = begin, at = begin % per_entry; item < end; ++item) {
+        const Block<T> block(g_, space, cursor.entry(), r0 + at / across, at % across);
+        int64_t p = p0;
+        do {
+          const int64_t to = min_of(p1, p + g_.block_k);
+          block.run(p, to);
+          p = to;
+        } while (p < p1);
+        if (++at == per_entry) {
+          at = 0;
+          cursor.next();
+        }
+      }
+      if (desk_count_) desks.give_back(desk);
+    });
+  }
+
+  const Context& context_;
+  const GemmArgs& args_;
+  const Gemm<T>& g_;
+  const int64_t batch_, b_size_;
+  int64_t desk_bytes_ = 0, desk_count_ = 0;
+  void* desks_ = nullptr;
+};
 
 template <class T>
 Status gemm(const Context& context, const GemmArgs& args) {
   int64_t batch = 1;
   for (int d = 0; d < args.batch_dims; ++d) batch *= args.batch[d];
   if (args.m == 0 || args.n == 0 || batch == 0) return kOk;
+  const Gemm<T> gemm(args, batch, context);
+  if (!gemm.exchanged) return GemmRun<T>(context, args, gemm, batch).run();
   GemmArgs g = args;
-  // A column is computed as a row, transposed: same chains, but whole vectors.
-  if (g.n == 1 && g.c_rs == 1 && g.m > 1) {
-    g.a = args.b;
-    g.b = args.a;
-    g.m = 1;
-    g.n = args.m;
-    g.a_rs = args.b_cs;
-    g.a_cs = args.b_rs;
-    g.b_rs = args.a_cs;
-    g.b_cs = args.a_rs;
-    for (int d = 0; d < g.batch_dims; ++d) {
-      g.a_bs[d] = args.b_bs[d];
-      g.b_bs[d] = args.a_bs[d];
-    }
+  g.a = args.b;
+  g.b = args.a;
+  for (int d = 0; d < g.batch_dims; ++d) {
+    g.a_bs[d] = args.b_bs[d];
+    g.b_bs[d] = args.a_bs[d];
   }
-  const Gemm<T> gemm(g, batch);
-  return gemm.pack_a || gemm.pack_b ? run_phases(context, g, gemm, batch) : run_entries(context, g, gemm, batch);
+  return GemmRun<T>(context, g, gemm, batch).run();
 }
 
 }  // namespace

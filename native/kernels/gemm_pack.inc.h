@@ -6,41 +6,52 @@
 namespace chainrule {
 namespace {
 
-// a0 b0 a1 b1 ... from the first halves of two vectors, and from their second halves.
-template <class V>
-inline V interleave_first(V a, V b) {
-  constexpr int lanes = sizeof(V) / sizeof(a[0]);
-  if constexpr (lanes == 2) return __builtin_shufflevector(a, b, 0, 2);
-  if constexpr (lanes == 4) return __builtin_shufflevector(a, b, 0, 4, 1, 5);
-  if constexpr (lanes == 8) return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-  if constexpr (lanes == 16)
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-}
-template <class V>
-inline V interleave_second(V a, V b) {
-  constexpr int lanes = sizeof(V) / sizeof(a[0]);
-  if constexpr (lanes == 2) return __builtin_shufflevector(a, b, 1, 3);
-  if constexpr (lanes == 4) return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  if constexpr (lanes == 8) return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-  if constexpr (lanes == 16)
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+// Within each 16 bytes of two vectors: their first halves interleaved, and their second halves. Shuffles inside 16
+// bytes are the cheap ones, and a vector is put together of 16-byte pieces by the loads.
+template <class T>
+constexpr int kPiece = int{16 / sizeof(T)};
+template <class T>
+constexpr int kPieces = int{kVectorBytes / 16};
+
+template <class V, int kSecond, size_t... I>
+inline V interleave(V a, V b, Indices<I...>) {
+  constexpr int piece = kPiece<Element<V>>, lanes = sizeof...(I);
+  return __builtin_shufflevector(
+      a, b, (int{I} / piece * piece + int{I} % piece / 2 + kSecond * piece / 2 + (I % 2 ? lanes : 0))...);
 }
 
-// Transposes the square that kLanes vectors make: each round of perfect shuffles moves one bit of the row number
-// into the lane number.
+// Of rows of one piece's width, kPiece of them to a vector's group: lane i of x[j] becomes lane j of x[i] in each
+// piece.
 template <class T>
-inline void transpose(Vec<T> (&x)[kLanes<T>]) {
-  constexpr size_t n = kLanes<T>;
+inline void transpose_pieces(Vec<T> (&x)[kPiece<T>]) {
+  constexpr LaneIndices<T> lanes;
+  if constexpr (kPiece<T> == 2) {
+    const Vec<T> first = interleave<Vec<T>, 0>(x[0], x[1], lanes);
+    x[1] = interleave<Vec<T>, 1>(x[0], x[1], lanes);
+    x[0] = first;
+  } else {
+    const Vec<T> a = interleave<Vec<T>, 0>(x[0], x[2], lanes), b = interleave<Vec<T>, 0>(x[1], x[3], lanes);
+    const Vec<T> c = interleave<Vec<T>, 1>(x[0], x[2], lanes), d = interleave<Vec<T>, 1>(x[1], x[3], lanes);
+    x[0] = interleave<Vec<T>, 0>(a, b, lanes);
+    x[1] = interleave<Vec<T>, 1>(a, b, lanes);
+    x[2] = interleave<Vec<T>, 0>(c, d, lanes);
+    x[3] = interleave<Vec<T>, 1>(c, d, lanes);
+  }
+}
+
+// to(i, v) takes column i of a square of kLanes rows, `stride` apart: i < kLanes.
+template <class T, class To>
+inline void transpose_square(const T* src, int64_t stride, const To& to) {
 #pragma GCC unroll 4
-  for (size_t round = 1; round < n; round *= 2) {
-    Vec<T> y[n];
-#pragma GCC unroll 8
-    for (size_t i = 0; i < n / 2; ++i) {
-      y[2 * i] = interleave_first(x[i], x[i + n / 2]);
-      y[2 * i + 1] = interleave_second(x[i], x[i + n / 2]);
+  for (int i = 0; i < kPieces<T>; ++i) {
+    Vec<T> x[kPiece<T>];
+#pragma GCC unroll 4
+    for (int r = 0; r < kPiece<T>; ++r) {
+      x[r] = load_pieces(src + r * stride + i * kPiece<T>, kPiece<T> * stride);
     }
-#pragma GCC unroll 16
-    for (size_t i = 0; i < n; ++i) x[i] = y[i];
+    transpose_pieces<T>(x);
+#pragma GCC unroll 4
+    for (int r = 0; r < kPiece<T>; ++r) to(i * kPiece<T> + r, x[r]);
   }
 }
 
@@ -57,27 +68,19 @@ void pack_vector(T* dst, int64_t pitch, const T* src, int64_t k_stride, int64_t 
   } else if (k_stride == 1) {
     for (int64_t p = 0; p < k; p += n) {
       const size_t steps = k - p < int64_t{n} ? static_cast<size_t>(k - p) : n;
-      Vec<T> x[n];
-      if (lanes == n && steps == n) {
-#pragma GCC unroll 16
-        for (size_t v = 0; v < n; ++v) x[v] = load(src + static_cast<int64_t>(v) * stride + p);
-      } else {
-#pragma GCC unroll 16
-        for (size_t v = 0; v < n; ++v) {
-          x[v] = v < lanes ? load_n(src + static_cast<int64_t>(v) * stride + p, steps) : Vec<T>{};
-        }
-      }
-      transpose<T>(x);
       T* const to = dst + p * pitch;
-      if (out == n && steps == n) {
-#pragma GCC unroll 16
-        for (size_t q = 0; q < n; ++q) store(to + static_cast<int64_t>(q) * pitch, x[q]);
-      } else {
-#pragma GCC unroll 16
-        for (size_t q = 0; q < n; ++q) {
-          if (q < steps) store_n(to + static_cast<int64_t>(q) * pitch, x[q], out);
-        }
+      if (lanes == n && steps == n && out == n) {
+        transpose_square<T>(src + p, stride, [&](int64_t q, Vec<T> x) { store(to + q * pitch, x); });
+        continue;
       }
+      // An edge: what there is, in a square of its own.
+      alignas(kVectorBytes) T square[n * n];
+      for (size_t v = 0; v < n; ++v) {
+        store(square + v * n, v < lanes ? load_n(src + static_cast<int64_t>(v) * stride + p, steps) : Vec<T>{});
+      }
+      transpose_square<T>(square, n, [&](int64_t q, Vec<T> x) {
+        if (q < static_cast<int64_t>(steps)) store_n(to + q * pitch, x, out);
+      });
     }
   } else {
     for (int64_t p = 0; p < k; ++p) {

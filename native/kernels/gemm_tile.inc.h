@@ -6,16 +6,27 @@
 namespace chainrule {
 namespace {
 
-// As many accumulators as leave registers for a row of B and a broadcast of A: 24 of 32 (AVX-512, NEON), 12 of 16
-// (AVX2), 8 of 16 where the product needs a register of its own (baseline).
-constexpr int kTileRows = kVectorBytes == 32 ? 6 : kFusedMultiplyAdd ? 8 : 4;
+// Rows of a tile by its vectors, from one on: as many accumulators as leave registers for a row of B and a broadcast of
+// A, of 32 registers (AVX-512, NEON), of 16 (AVX2), of 16 where the product needs one of its own (baseline). Fewer
+// vectors get more rows: some ten chains are needed to hide the latency of a multiply-add.
+constexpr int kTileRowsOf[] = {kVectorBytes == 32  ? 12
+                               : kFusedMultiplyAdd ? 16
+                                                   : 8,
+                               kVectorBytes == 32  ? 6
+                               : kFusedMultiplyAdd ? 14
+                                                   : 4,
+                               8};
 constexpr int kTileVectors = kVectorBytes != 32 && kFusedMultiplyAdd ? 3 : 2;
+constexpr int kTileRows = kTileRowsOf[kTileVectors - 1];  // of the widest tile, and of a strip of packed A
+constexpr int kMostTileRows = kTileRowsOf[0];
 template <class T>
 constexpr int64_t kTileCols = int64_t{kTileVectors * kLanes<T>};
 
 // Without masked loads, a variable-length copy in the inner loop would cost more than the tile: there B must be
 // readable, and is packed if need be, up to a whole number of vectors.
 constexpr bool kMaskedLoads = kVectorBytes > 16;
+
+constexpr int64_t kLongChain = 256;  // steps in which a line can come from beyond the caches
 
 template <class T>
 struct Tile {
@@ -26,7 +37,9 @@ struct Tile {
   size_t tail;  // columns in the last vector
   T alpha, beta;
   const T* carry_in;  // accumulators that an earlier part of k left; null: zeros
-  T* carry_out;       // for a later part of k; null: this was the last, update c
+  T* carry_out;       // for a later part of k, or for another way to store; null: update c
+  const T* ahead;     // fetched into the second-level cache meanwhile, a line at each step
+  int64_t ahead_step;
 };
 
 // Note [One chain of multiply-adds]
@@ -41,7 +54,7 @@ void run_tile(const Tile<T>& t) {
   const T* const carry_in = t.carry_in;
   T* const carry_out = t.carry_out;
   V acc[kRows][kVectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 3
     for (int j = 0; j < kVectors; ++j) {
@@ -50,25 +63,42 @@ void run_tile(const Tile<T>& t) {
   }
   const int64_t a_rs = t.a_rs, a_cs = t.a_cs, b_rs = t.b_rs;
   const size_t tail = t.tail;
-  const T* a = t.a;
+  // Four rows to a pointer, so that two more registers with a_rs and three times a_rs address all of them.
+  constexpr int kGroups = (kRows + 3) / 4;
+  const T* a[kGroups];
+#pragma GCC unroll 4
+  for (int g = 0; g < kGroups; ++g) a[g] = opaque(t.a + 4 * g * a_rs);
   const T* b = t.b;
+  if (!carry_out && t.k >= kLongChain) {
+    // What will be written comes nearer meanwhile.
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 3
+      for (int j = 0; j < kVectors; ++j) __builtin_prefetch(t.c + i * t.c_rs + j * static_cast<int64_t>(n), 1, 3);
+    }
+  }
+  const T* ahead = t.ahead;
+  const int64_t ahead_step = t.ahead_step;
   for (int64_t p = t.k; p > 0; --p) {
     V row[kVectors];
 #pragma GCC unroll 3
     for (int j = 0; j < kVectors; ++j) {
       row[j] = kMaskedLoads && kHasTail && j == kVectors - 1 ? load_n(b + j * n, tail) : load(b + j * n);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const V x = set1(a[i * a_rs]);
+      const V x = set1(a[i / 4][i % 4 * a_rs]);
 #pragma GCC unroll 3
       for (int j = 0; j < kVectors; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
     }
-    a += a_cs;
+    __builtin_prefetch(ahead, 0, 2);
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) a[g] += a_cs;
     b += b_rs;
+    ahead += ahead_step;
   }
   if (carry_out) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 3
       for (int j = 0; j < kVectors; ++j) store(carry_out + (i * kVectors + j) * n, acc[i][j]);
@@ -77,7 +107,7 @@ void run_tile(const Tile<T>& t) {
   }
   const V alpha = set1(t.alpha), beta = set1(t.beta);
   const bool read = t.beta != 0;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 3
     for (int j = 0; j < kVectors; ++j) {
@@ -94,21 +124,23 @@ void run_tile(const Tile<T>& t) {
 template <class T>
 using TileFn = void (*)(const Tile<T>&);
 
+// [vectors - 1][rows - 1]
 template <class T>
 struct TileTable {
-  TileFn<T> full[kTileRows];                // [rows - 1]: kTileVectors whole vectors
-  TileFn<T> tail[kTileVectors][kTileRows];  // [vectors - 1][rows - 1]: the last vector is partial
+  TileFn<T> full[kTileVectors][kMostTileRows];  // whole vectors
+  TileFn<T> tail[kTileVectors][kMostTileRows];  // the last vector is partial
 
-  constexpr TileTable() : full(), tail() { fill<kTileRows>(); }
+  constexpr TileTable() : full(), tail() { fill<1, 1>(); }
 
  private:
-  template <int kRows>
+  template <int kVectors, int kRows>
   constexpr void fill() {
-    full[kRows - 1] = run_tile<T, kRows, kTileVectors, false>;
-    tail[0][kRows - 1] = run_tile<T, kRows, 1, true>;
-    tail[1][kRows - 1] = run_tile<T, kRows, 2, true>;
-    if constexpr (kTileVectors == 3) tail[2][kRows - 1] = run_tile<T, kRows, 3, true>;
-    if constexpr (kRows > 1) fill<kRows - 1>();
+    full[kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, false>;
+    tail[kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, true>;
+    if constexpr (kRows < kTileRowsOf[kVectors - 1])
+      fill<kVectors, kRows + 1>();
+    else if constexpr (kVectors < kTileVectors)
+      fill<kVectors + 1, 1>();
   }
 };
 template <class T>

@@ -10,9 +10,9 @@ namespace {
 // Elements of work below which handing over to another thread costs more than it saves (measured: 8 k).
 constexpr int64_t kGrain = 8192;
 
-inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // How many units of `work` elements each make one chunk.
 inline int64_t grain_for(int64_t work) { return max_of(1, kGrain / max_of(1, work)); }

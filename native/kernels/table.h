@@ -22,6 +22,9 @@ struct Context {
   void (*parallel)(void* self, size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg);
   // 64-byte aligned scratch memory, valid until the command ends; null when out of memory.
   void* (*scratch)(void* self, size_t bytes);
+  // How many chunks may run at once, and the bytes of a core's second-level cache. They may decide how work is cut and
+  // what is copied first, but nothing that a result depends on.
+  size_t runners, l2_bytes;
 };
 
 // ---- elementwise --------------------------------------------------------------------------------

@@ -33,6 +33,13 @@ inline void store_n(T* p, Vec<T> v, size_t n) {
     _mm256_maskstore_epi64((long long*)p, first_lanes64(n), (__m256i)v);
 }
 
+// The 16-byte pieces at p and p + stride.
+template <class T>
+inline Vec<T> load_pieces(const T* p, ptrdiff_t stride) {
+  return (Vec<T>)_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i*)p)),
+                                         _mm_loadu_si128((const __m128i*)(p + stride)), 1);
+}
+
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }

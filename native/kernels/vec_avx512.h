@@ -26,6 +26,18 @@ inline void store_n(T* p, Vec<T> v, size_t n) {
     _mm512_mask_storeu_epi64(p, (__mmask8)((1u << n) - 1), (__m512i)v);
 }
 
+// The 16-byte pieces at p, p + stride, ... Written out, because GCC 12 would load each piece by itself and then shuffle
+// it into its place, on the one port that shuffles; straight from memory any port can do it.
+template <class T>
+inline Vec<T> load_pieces(const T* p, ptrdiff_t stride) {
+  const auto piece = [=](int i) -> const __m128i_u& { return *(const __m128i_u*)(p + i * stride); };
+  __m512i v = _mm512_castsi128_si512(piece(0));
+  asm("vinserti32x4 $1, %1, %0, %0" : "+v"(v) : "m"(piece(1)));
+  asm("vinserti32x4 $2, %1, %0, %0" : "+v"(v) : "m"(piece(2)));
+  asm("vinserti32x4 $3, %1, %0, %0" : "+v"(v) : "m"(piece(3)));
+  return (Vec<T>)v;
+}
+
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return (Vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }

@@ -12,6 +12,12 @@ namespace {
 
 constexpr bool kFusedMultiplyAdd = false;
 
+// The 16-byte pieces at p, p + stride, ...: here one.
+template <class T>
+inline Vec<T> load_pieces(const T* p, ptrdiff_t) {
+  return load(p);
+}
+
 // n <= kLanes<T>: the other lanes are zero, and memory past n is not touched.
 template <class T>
 inline Vec<T> load_n(const T* p, size_t n) {

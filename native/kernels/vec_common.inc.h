@@ -46,6 +46,13 @@ inline Vec<T> set1(T v) {
   return v - Vec<T>{};
 }
 
+// p, of which the compiler no longer knows what it was computed from: it keeps it in a register of its own.
+template <class T>
+inline T* opaque(T* p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
 template <class T>
 inline Vec<T> load(const T* p) {
   Vec<T> v;

@@ -1,6 +1,8 @@
 // Executor. See executor.h.
 #include "executor.h"
 
+#include <unistd.h>
+
 #include <cstring>
 
 #include "pool.h"
@@ -33,6 +35,14 @@ void* allocate_scratch(void*, size_t bytes) {
   void* memory = arena::allocate(bytes);
   if (memory) scratch().blocks.push_back({memory, bytes});
   return memory;
+}
+
+size_t l2_bytes() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (bytes > 0) return static_cast<size_t>(bytes);
+#endif
+  return 1 << 20;
 }
 
 void run_parallel(void*, size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
@@ -70,7 +80,7 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
   return slot->block + offset * width;
 }
 
-Context Executor::context() { return {this, run_parallel, allocate_scratch}; }
+Context Executor::context() { return {this, run_parallel, allocate_scratch, pool::threads(), l2_bytes()}; }
 
 bool Executor::execute(const int32_t* words, int64_t count) {
   failure_ = Failure{};

@@ -209,7 +209,7 @@ void special(const KernelTable& table) {
   product<T>(table, {16, 16, 16}, small);
   CHECK(small.chunks() == 0, "16^3 is not worth another thread");
 
-  Case packed{200, 150, 100};
+  Case packed{300, 300, 300};
   packed.b_layout = kColumns;
   Problem<T> problem(packed, [](int, int64_t) { return 1; });
   TestContext poor(TestContext::kForward, true);

@@ -46,7 +46,7 @@ class TestContext {
   TestContext(const TestContext&) = delete;
   TestContext& operator=(const TestContext&) = delete;
 
-  operator Context() { return {this, parallel, scratch}; }
+  operator Context() { return {this, parallel, scratch, 4, 1 << 20}; }
   // Chunks of the largest parallel call: 0 says that everything ran inline.
   size_t chunks() const { return chunks_; }
 
