@@ -52,8 +52,9 @@ template <class T>
 class Block {
  public:
   struct Space {
-    T *b, *carry;     // packed B, accumulators
-    const T* panels;  // of packed A, or null
+    T *b, *carry;          // packed B, accumulators
+    const T* panels;       // of packed A, or null
+    const Entry<T>* next;  // the next one, if it is small enough to be fetched ahead
   };
   Block(const Gemm<T>& gemm, const Space& space, const Entry<T>& entry, int64_t panel_block, int64_t strip_block)
       : g_(gemm),
@@ -103,7 +104,7 @@ class Block {
         t.b_rs = g_.b_rs;
       }
       run_tiles(t, tiles, p, p0, p1,
-                {vectors, cols,
+                {s - s0_, vectors, cols,
                  p + t.k == to ? next
                  : g_.pack_b   ? nullptr
                                : t.b + t.k * g_.b_rs,
@@ -112,8 +113,10 @@ class Block {
     } while (p < to);
   }
 
+  static constexpr int64_t kLine = 64 / sizeof(T);
+
   struct Strip {
-    int64_t vectors, cols;
+    int64_t number, vectors, cols;
     const T* next;  // where the next strip begins, to have it nearer by then
     T *carry, *turned;
     int64_t j;
@@ -138,10 +141,17 @@ class Block {
       const int64_t height = space_.panels ? min_of(kTileRows, rows_ - tile * kTileRows) : split.of(tile);
       // What is needed next comes nearer meanwhile: the next B, one of a row's lines at each step, then the next rows
       // of A.
-      const bool fetch = strip.next && tile < strip.vectors;
       const int64_t a_step = space_.panels ? kTileRows * (p1 - p0) : height * g_.a_rs;
-      t.ahead = fetch ? strip.next + tile * lanes : t.a + a_step;
-      t.ahead_step = fetch ? g_.b_rs : space_.panels || g_.a_cs == 1 ? a_step / max_of(1, p1 - p0) : 0;
+      if (space_.next) {
+        t.ahead = line_of(*space_.next, (strip.number * split.count + tile) * t.k);
+        t.ahead_step = kLine;
+      } else if (strip.next && tile < strip.vectors) {
+        t.ahead = strip.next + tile * lanes;
+        t.ahead_step = g_.b_rs;
+      } else {
+        t.ahead = t.a + a_step;
+        t.ahead_step = space_.panels || g_.a_cs == 1 ? height : 0;
+      }
       tiles[height - 1](t);
       if (last && g_.c_cs != 1) store_turned(t, strip.turned, height, strip.vectors, strip.cols);
       const int64_t accumulators = height * strip.vectors * lanes;
@@ -150,6 +160,14 @@ class Block {
       t.a += a_step;
       t.c += height * g_.c_rs;
     }
+  }
+
+  // A line of an entry's matrices, one after the other.
+  const T* line_of(const Entry<T>& entry, int64_t line) const {
+    const int64_t of_a = g_.m * g_.k / kLine, of_b = g_.k * g_.n / kLine;
+    if (line < of_a) return entry.a + line * kLine;
+    if (line < of_a + of_b) return entry.b + (line - of_a) * kLine;
+    return entry.c + (line - of_a - of_b) * kLine;
   }
 
   // c[i + j * c_cs] from the accumulators of `height` rows: a column of them at a time.
@@ -231,7 +249,7 @@ class GemmRun {
     for_chunks(context_, batch_, max_of(1, grain), [&](int64_t begin, int64_t end) {
       alignas(64) T packed[kDeskOnStack / sizeof(T)];
       Tile<T> t{};
-      t.a_rs = g_.a_rs, t.a_cs = g_.a_cs, t.c_rs = g_.c_rs, t.k = g_.k;
+      t.a_rs = g_.a_rs, t.a_cs = g_.a_cs, t.c_rs = g_.c_rs, t.k = g_.k, t.ahead_step = 64 / sizeof(T);
       t.alpha = g_.alpha, t.beta = g_.beta;
       t.tail = static_cast<size_t>(g_.n - (wide - 1) * lanes);
       t.b = packed, t.b_rs = g_.pack_b ? wide * lanes : g_.b_rs;
@@ -243,7 +261,8 @@ class GemmRun {
         } else {
           t.b = e.b;
         }
-        t.a = e.a, t.c = e.c, t.ahead = t.b;
+        // All rows of A are read at the first step: those of the next entry come closer meanwhile.
+        t.a = e.a, t.c = e.c, t.ahead = e.a + g_.m * g_.k;
         run(t);
       }
     });
@@ -308,8 +327,10 @@ class GemmRun {
       alignas(64) char stack[kDeskOnStack];
       const int64_t desk = desk_count_ ? desks.take() : 0;
       T* const own = reinterpret_cast<T*>(desk_count_ ? desks.at(desk) : stack);
-      const typename Block<T>::Space space{own, own + b_size_, panels};
-      BatchCursor<T> cursor(args_, e0 + begin / per_entry);
+      typename Block<T>::Space space{own, own + b_size_, panels, nullptr};
+      BatchCursor<T> cursor(args_, e0 + begin / per_entry), following = cursor;
+      following.next();
+      if (per_entry == 1 && batch_ > 1 && g_.fits_in_l1()) space.next = &following.entry();
       for (int64_t item = begin, at = begin % per_entry; item < end; ++item) {
         const Block<T> block(g_, space, cursor.entry(), r0 + at / across, at % across);
         int64_t p = p0;
@@ -321,6 +342,7 @@ class GemmRun {
         if (++at == per_entry) {
           at = 0;
           cursor.next();
+          following.next();
         }
       }
       if (desk_count_) desks.give_back(desk);

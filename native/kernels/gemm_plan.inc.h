@@ -17,6 +17,7 @@ constexpr int64_t kSlabRows = 16;  // up to here B is packed a few steps at a ti
 constexpr int64_t kSlabSteps = 64;
 constexpr int64_t kL1Strip = 36 << 10;  // a strip that stays in the first-level cache, beside a few rows of A
 constexpr int64_t kL1Rows = 24 << 10;   // rows of A that stay there while all strips of a small B are used on them
+constexpr int64_t kL1Bytes = 64 << 10;
 constexpr int64_t kSmallB = 256 << 10;
 constexpr int64_t kPackedRows = 128;  // fewer are not worth packing a strip of B once more
 // Up to here it does not pay to copy B, if it can be read in place at all.
@@ -24,7 +25,7 @@ constexpr int64_t kDirectRows = 48;
 // A larger B and few rows: the time is that of reading B, so it is read in the order of memory, some steps at a time.
 constexpr int64_t kSweepBytes = 1 << 20;
 constexpr int64_t kSweepRows = 16;
-constexpr int64_t kSweepSteps = 16;
+constexpr int64_t kSweepSteps = 32;
 constexpr int64_t kSweepStrips = 22;
 constexpr int64_t kChunkWork = 66000;  // multiply-adds that are worth handing to another thread: about 1 us
 constexpr int64_t kChunksEach = 4;     // aimed at, for each of several threads
@@ -80,6 +81,8 @@ struct Gemm {
   int64_t block_rows() const { return min_of(m, panels.of(0) * kTileRows); }
   // Elements that a block packs of B at a time, and of accumulators that it keeps between steps.
   int64_t b_size() const { return pack_b ? kTileCols<T> * slab_steps : 0; }
+  // Both factors, so that what follows can be fetched while they are used.
+  bool fits_in_l1() const { return (m + n) * k * int64_t{sizeof(T)} <= kL1Bytes; }
   bool is_one_tile() const {
     return vectors.count == 1 && m <= tile_rows(vectors.of(0)) && c_cs == 1 && k <= slab_steps && k > 0 &&
            b_size() * int64_t{sizeof(T)} <= kDeskOnStack;
@@ -167,7 +170,7 @@ void Gemm<T>::choose_blocks(int64_t batch, int64_t runners) {
   const bool tall = c_cs != 1 || (pack_b && !fits(kTileVectors) && fits(kTwo));
   vectors = Split(across, tall ? kTwo : kTileVectors);
   const int64_t down = ceil_div(m, kTileRows);
-  const bool small_b = !pack_b && k * n * int64_t{sizeof(T)} <= kSmallB;
+  const bool small_b = !pack_b && !(batch > 1 && fits_in_l1()) && k * n * int64_t{sizeof(T)} <= kSmallB;
   const int64_t rows_in_l1 = max_of(kDirectRows, kL1Rows / (k * int64_t{sizeof(T)} + 1));
   panels = Split(down, pack_a ? kMaxPackedRows / kTileRows : small_b ? ceil_div(rows_in_l1, kTileRows) : down);
   strips = Split(vectors.count, sweep_steps < block_k ? kSweepStrips : vectors.count);

@@ -91,7 +91,7 @@ void run_tile(const Tile<T>& t) {
 #pragma GCC unroll 3
       for (int j = 0; j < kVectors; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
     }
-    __builtin_prefetch(ahead, 0, 2);
+    __builtin_prefetch(ahead, 0, kVectors > 1 ? 2 : 3);
 #pragma GCC unroll 4
     for (int g = 0; g < kGroups; ++g) a[g] += a_cs;
     b += b_rs;

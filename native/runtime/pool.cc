@@ -38,10 +38,11 @@ struct alignas(64) Worker {
 };
 
 // Note [Claiming chunks]
-// `job` holds the number of chunks in its upper half and the next unclaimed one in its lower half. To claim is
-// to increment it by compare-exchange. A worker reads `fn` and `arg` after it has claimed: from then on the
-// caller waits for it, so they are those of the job that the chunk belongs to, however long ago the worker
-// last looked. A worker that never gets to run holds nobody up.
+// `job` holds the range of unclaimed chunks: the first in its lower half, the end in its upper half. To claim is to
+// shorten it by compare-exchange. The caller takes from the front and workers from the back, so that in jobs of a kind
+// each core meets much the same data again, and neighbouring chunks are its own. A worker reads `fn` and `arg` after
+// it has claimed: from then on the caller waits for it, so they are those of the job that the chunk belongs to,
+// however long ago the worker last looked. A worker that never gets to run holds nobody up.
 struct Pool {
   alignas(64) std::atomic<uint64_t> job{0};
   void (*fn)(void*, size_t) = nullptr;
@@ -72,19 +73,23 @@ bool has_job() {
   return static_cast<uint32_t>(job) < job >> 32;
 }
 
-bool claim(uint32_t* chunk) {
-  uint64_t job = pool.job.load(std::memory_order_relaxed);
+enum class End { kFront, kBack };
+
+bool claim(End end, uint32_t* chunk) {
+  uint64_t job = pool.job.load(std::memory_order_relaxed), rest;
   do {
-    *chunk = static_cast<uint32_t>(job);
-    if (*chunk == job >> 32) return false;
-  } while (!pool.job.compare_exchange_weak(job, job + 1, std::memory_order_acquire, std::memory_order_relaxed));
+    const auto front = static_cast<uint32_t>(job), back = static_cast<uint32_t>(job >> 32);
+    if (front == back) return false;
+    *chunk = end == End::kFront ? front : back - 1;
+    rest = end == End::kFront ? job + 1 : job - (uint64_t{1} << 32);
+  } while (!pool.job.compare_exchange_weak(job, rest, std::memory_order_acquire, std::memory_order_relaxed));
   return true;
 }
 
 // Runs chunks until none is left to claim. Returns how many.
-uint32_t work() {
+uint32_t work(End end) {
   uint32_t count = 0;
-  for (uint32_t chunk; claim(&chunk); ++count) pool.fn(pool.arg, chunk);
+  for (uint32_t chunk; claim(end, &chunk); ++count) pool.fn(pool.arg, chunk);
   return count;
 }
 
@@ -112,7 +117,7 @@ void* worker_main(void* worker) {
   const auto enlisted = [index] { return index + 1 < pool.wanted.load(std::memory_order_relaxed); };
   for (;;) {
     while (enlisted() && spin_for_job()) {
-      if (const uint32_t count = work()) pool.finished.fetch_add(count, std::memory_order_release);
+      if (const uint32_t count = work(End::kBack)) pool.finished.fetch_add(count, std::memory_order_release);
     }
     // Sequential consistency of `state` and `job`: either we see the job here, or its caller sees us parked.
     self.state.store(kParked);
@@ -204,15 +209,16 @@ uint32_t work_and_wake(size_t helpers) {
   const Clock::time_point start = Clock::now();
   if (start - pool.alone_at > kSpin) pool.alone = {};
   uint32_t count = 0;
-  for (uint32_t chunk; claim(&chunk);) {
+  for (uint32_t chunk; claim(End::kFront, &chunk);) {
     pool.fn(pool.arg, chunk);
     ++count;
     pool.alone_at = Clock::now();
-    const size_t left = (pool.job.load(std::memory_order_relaxed) >> 32) - 1 - chunk;
+    const uint64_t job = pool.job.load(std::memory_order_relaxed);
+    const size_t left = (job >> 32) - static_cast<uint32_t>(job);
     if (left > 0 && pool.alone + (pool.alone_at - start) / count * left > kWorthWaking) {
       pool.alone = {};
       wake(helpers);
-      return count + work();
+      return count + work(End::kFront);
     }
   }
   pool.alone += pool.alone_at - start;
@@ -234,7 +240,7 @@ void parallel(size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
   pool.finished.store(0, std::memory_order_relaxed);
   pool.job.store(static_cast<uint64_t>(chunks) << 32);
   const bool asleep = any_parked(workers);
-  const uint32_t own = asleep ? work_and_wake(workers) : work();
+  const uint32_t own = asleep ? work_and_wake(workers) : work(End::kFront);
   for (int spins = 0; pool.finished.load(std::memory_order_acquire) != chunks - own; ++spins) {
     if (spins % 64 == 63) {
       sched_yield();
