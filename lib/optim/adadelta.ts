@@ -1,7 +1,7 @@
 // Adadelta. Layer optim: the arithmetic is the native command of adadeltaStep_.
 import { checkRange } from '../arguments.ts';
-import { adadeltaStep_ } from '../ops/optimizer.ts';
-import { Optimizer, type Params, type UpdateItem } from './optimizer.ts';
+import { adadeltaStep_, type Clip } from '../ops/optimizer.ts';
+import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface AdadeltaOptions {
   /** Factor on the step that the averages give. */
@@ -17,7 +17,7 @@ const DEFAULTS: AdadeltaOptions = { lr: 1, rho: 0.9, eps: 1e-6, weightDecay: 0, 
 
 /** Scales each gradient by the ratio of two running root mean squares: of past steps and of gradients. torch.optim.Adadelta */
 export class Adadelta extends Optimizer<AdadeltaOptions> {
-  constructor(params: Params<AdadeltaOptions>, options: Partial<AdadeltaOptions> = {}) {
+  constructor(params: Params<AdadeltaOptions>, options: Given<AdadeltaOptions> = {}) {
     super(params, options, DEFAULTS);
   }
 
@@ -32,7 +32,7 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
     return ['squareAvg', 'accDelta'];
   }
 
-  protected override update(items: UpdateItem[], options: AdadeltaOptions): void {
-    adadeltaStep_(items, options);
+  protected override update(items: UpdateItem[], options: AdadeltaOptions, _step: number, clip: Clip | null): void {
+    adadeltaStep_(items, { ...options, clip });
   }
 }

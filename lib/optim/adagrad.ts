@@ -1,7 +1,7 @@
 // Adagrad. Layer optim: the arithmetic is the native command of adagradStep_.
 import { checkRange } from '../arguments.ts';
-import { adagradStep_ } from '../ops/optimizer.ts';
-import { Optimizer, type Params, type UpdateItem } from './optimizer.ts';
+import { adagradStep_, type Clip } from '../ops/optimizer.ts';
+import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface AdagradOptions {
   lr: number;
@@ -25,7 +25,7 @@ const DEFAULTS: AdagradOptions = {
 
 /** Divides each gradient by the root of the sum of all its squares so far. torch.optim.Adagrad */
 export class Adagrad extends Optimizer<AdagradOptions> {
-  constructor(params: Params<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
+  constructor(params: Params<AdagradOptions>, options: Given<AdagradOptions> = {}) {
     super(params, options, DEFAULTS);
   }
 
@@ -45,7 +45,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     return initialAccumulatorValue;
   }
 
-  protected override update(items: UpdateItem[], options: AdagradOptions, step: number): void {
-    adagradStep_(items, { ...options, lr: options.lr / (1 + (step - 1) * options.lrDecay) });
+  protected override update(items: UpdateItem[], options: AdagradOptions, step: number, clip: Clip | null): void {
+    adagradStep_(items, { ...options, lr: options.lr / (1 + (step - 1) * options.lrDecay), clip });
   }
 }

@@ -1,9 +1,9 @@
 // Adam, and AdamW with decoupled weight decay. Layer optim: the arithmetic is the native command of adamStep_.
 import { checkRange } from '../arguments.ts';
 import { ArgumentError } from '../errors.ts';
-import { adamStep_ } from '../ops/optimizer.ts';
+import { adamStep_, type Clip } from '../ops/optimizer.ts';
 import { describe } from '../shape.ts';
-import { Optimizer, type Params, type UpdateItem } from './optimizer.ts';
+import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface AdamOptions {
   lr: number;
@@ -42,8 +42,13 @@ abstract class AdamBase extends Optimizer<AdamOptions> {
     return amsgrad ? ['expAvg', 'expAvgSq', 'maxExpAvgSq'] : ['expAvg', 'expAvgSq'];
   }
 
-  protected override update(items: UpdateItem[], { betas, ...options }: AdamOptions, step: number): void {
-    adamStep_(items, { ...options, beta1: betas[0], beta2: betas[1], step, decoupled: this.decoupled });
+  protected override update(
+    items: UpdateItem[],
+    { betas, ...options }: AdamOptions,
+    step: number,
+    clip: Clip | null,
+  ): void {
+    adamStep_(items, { ...options, beta1: betas[0], beta2: betas[1], step, decoupled: this.decoupled, clip });
   }
 }
 
@@ -51,7 +56,7 @@ abstract class AdamBase extends Optimizer<AdamOptions> {
 export class Adam extends AdamBase {
   protected override readonly decoupled = false;
 
-  constructor(params: Params<AdamOptions>, options: Partial<AdamOptions> = {}) {
+  constructor(params: Params<AdamOptions>, options: Given<AdamOptions> = {}) {
     super(params, options, DEFAULTS);
   }
 }
@@ -60,7 +65,7 @@ export class Adam extends AdamBase {
 export class AdamW extends AdamBase {
   protected override readonly decoupled = true;
 
-  constructor(params: Params<AdamOptions>, options: Partial<AdamOptions> = {}) {
+  constructor(params: Params<AdamOptions>, options: Given<AdamOptions> = {}) {
     super(params, options, { ...DEFAULTS, weightDecay: 0.01 });
   }
 }

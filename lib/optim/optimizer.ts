@@ -1,9 +1,10 @@
 // Optimizer: parameter groups, the state of each parameter, and the loop over both. Layer optim: what one update
 // computes is the subclass's, and native; this file does no arithmetic on tensors.
-import { checkOptions } from '../arguments.ts';
+import { checkOptions, checkRange } from '../arguments.ts';
 import { noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError } from '../errors.ts';
-import { fullLike } from '../ops/index.ts';
+import { fullLike, zeros } from '../ops/index.ts';
+import { type Clip, sumSquares_ } from '../ops/optimizer.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { keep, Tensor } from '../tensor.ts';
 
@@ -11,6 +12,9 @@ import { keep, Tensor } from '../tensor.ts';
 export type ParamGroup<Options> = Options & { params: Tensor[]; initialLr?: number };
 /** What a constructor takes: parameters, or groups of them with options of their own. */
 export type Params<Options> = Iterable<Tensor> | Iterable<Partial<Options> & { params: Iterable<Tensor> }>;
+
+/** What a constructor takes beside the parameters: what their groups have in common, and `maxGradNorm`. */
+export type Given<Options> = Partial<Options> & { maxGradNorm?: number };
 
 interface ParamState {
   /** Updates so far. */
@@ -38,17 +42,40 @@ export abstract class Optimizer<Options extends object> {
    * of one `nn.utils.accumulateGradients` count as one; whoever adds up by hand leaves it off.
    */
   warnOnAccumulation = false;
+  #maxGradNorm = Infinity;
+  /** One float64: the sum of the squares of the gradients of the last step that clipped. */
+  #squares: Tensor | null = null;
   readonly #defaults: Options;
   readonly #state = new Map<Tensor, ParamState>();
   #warned = false;
 
-  constructor(params: Params<Options>, options: Partial<Options>, defaults: Options) {
-    checkOptions(this.constructor.name, options, defaults);
-    this.#defaults = { ...defaults, ...options };
+  constructor(params: Params<Options>, options: Given<Options>, defaults: Options) {
+    checkOptions(this.constructor.name, options, { ...defaults, maxGradNorm: Infinity });
+    const { maxGradNorm = Infinity, ...groupOptions } = options;
+    this.maxGradNorm = maxGradNorm;
+    this.#defaults = { ...defaults, ...groupOptions };
     const entries = [...params];
     if (entries.length === 0) throw new ArgumentError(`${this.constructor.name}: got no parameters.`);
     const groups = entries.every((entry) => entry instanceof Tensor) ? [{ params: entries }] : entries;
     for (const group of groups) this.addParamGroup(group as Partial<Options> & { params: Iterable<Tensor> });
+  }
+
+  /**
+   * `step()` scales all gradients together so that their common 2-norm, over all groups, is at most this. The result is
+   * that of `nn.utils.clipGradNorm_` before the step, bit for bit, but `grad` stays as it is: the scaling takes no pass
+   * over memory of its own. Infinity, unless told: no clipping.
+   */
+  get maxGradNorm(): number {
+    return this.#maxGradNorm;
+  }
+
+  set maxGradNorm(value: number) {
+    this.#maxGradNorm = checkRange(this.constructor.name, 'maxGradNorm', value, 0, Infinity);
+  }
+
+  /** The norm of all gradients in the last step that clipped, before clipping; NaN when there was none. */
+  get gradNorm(): number {
+    return Math.sqrt(Number(this.#squares?.item() ?? NaN));
   }
 
   /** Throws ArgumentError for an option outside its range. */
@@ -63,7 +90,7 @@ export abstract class Optimizer<Options extends object> {
   }
 
   /** The `step`-th update of parameters of one dtype, in one native command. */
-  protected abstract update(items: UpdateItem[], options: Options, step: number): void;
+  protected abstract update(items: UpdateItem[], options: Options, step: number, clip: Clip | null): void;
 
   addParamGroup({ params, ...options }: Partial<Options> & { params: Iterable<Tensor> }): void {
     const name = this.constructor.name;
@@ -90,7 +117,8 @@ export abstract class Optimizer<Options extends object> {
   step(): void {
     if (this.warnOnAccumulation && !this.#warned) this.#checkAccumulation();
     noGrad(() => {
-      for (const group of this.paramGroups) this.#stepGroup(group);
+      const clip = this.#maxGradNorm < Infinity ? this.#clip() : null;
+      for (const group of this.paramGroups) this.#stepGroup(group, clip);
     });
   }
 
@@ -139,6 +167,16 @@ export abstract class Optimizer<Options extends object> {
     }
   }
 
+  /** The norm stays in native memory: the updates make their factor of it. */
+  #clip(): Clip {
+    this.#squares ??= keep(zeros([1], { dtype: 'float64' }));
+    sumSquares_(
+      this.#squares,
+      [...this.#allParams()].flatMap(({ grad }) => grad ?? []),
+    );
+    return { maxNorm: this.#maxGradNorm, squares: this.#squares };
+  }
+
   *#allParams(): Generator<Tensor> {
     for (const group of this.paramGroups) yield* group.params;
   }
@@ -157,7 +195,7 @@ export abstract class Optimizer<Options extends object> {
     }
   }
 
-  #stepGroup(group: ParamGroup<Options>): void {
+  #stepGroup(group: ParamGroup<Options>, clip: Clip | null): void {
     const names = this.stateNames(group);
     // A parameter that had no gradient for a while is behind the others in steps.
     const batches = new Map<string, { step: number; items: UpdateItem[] }>();
@@ -170,7 +208,7 @@ export abstract class Optimizer<Options extends object> {
       batch.items.push({ param, grad: param.grad, state: names.map((name) => tensors[name]!) });
     }
     for (const { step, items } of batches.values()) {
-      this.update(items, group, step + 1);
+      this.update(items, group, step + 1, clip);
       for (const { param } of items) this.#state.get(param)!.step = step + 1;
     }
   }

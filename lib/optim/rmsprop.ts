@@ -1,7 +1,7 @@
 // RMSprop, with momentum and centered too. Layer optim: the arithmetic is the native command of rmspropStep_.
 import { checkRange } from '../arguments.ts';
-import { rmspropStep_ } from '../ops/optimizer.ts';
-import { Optimizer, type Params, type UpdateItem } from './optimizer.ts';
+import { type Clip, rmspropStep_ } from '../ops/optimizer.ts';
+import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface RMSpropOptions {
   lr: number;
@@ -27,7 +27,7 @@ const DEFAULTS: RMSpropOptions = {
 
 /** Divides each gradient by a running root mean square of those before it. torch.optim.RMSprop */
 export class RMSprop extends Optimizer<RMSpropOptions> {
-  constructor(params: Params<RMSpropOptions>, options: Partial<RMSpropOptions> = {}) {
+  constructor(params: Params<RMSpropOptions>, options: Given<RMSpropOptions> = {}) {
     super(params, options, DEFAULTS);
   }
 
@@ -43,7 +43,7 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
     return ['squareAvg', ...(centered ? ['gradAvg'] : []), ...(momentum === 0 ? [] : ['momentumBuffer'])];
   }
 
-  protected override update(items: UpdateItem[], options: RMSpropOptions): void {
-    rmspropStep_(items, options);
+  protected override update(items: UpdateItem[], options: RMSpropOptions, _step: number, clip: Clip | null): void {
+    rmspropStep_(items, { ...options, clip });
   }
 }

@@ -1,8 +1,8 @@
 // SGD with momentum, Nesterov's too. Layer optim: the arithmetic is the native command of sgdStep_.
 import { checkRange } from '../arguments.ts';
 import { ArgumentError } from '../errors.ts';
-import { sgdStep_ } from '../ops/optimizer.ts';
-import { Optimizer, type Params, type UpdateItem } from './optimizer.ts';
+import { type Clip, sgdStep_ } from '../ops/optimizer.ts';
+import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface SGDOptions {
   lr: number;
@@ -16,7 +16,7 @@ export interface SGDOptions {
 const DEFAULTS: SGDOptions = { lr: 0.01, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, maximize: false };
 
 export class SGD extends Optimizer<SGDOptions> {
-  constructor(params: Params<SGDOptions>, options: Partial<SGDOptions> = {}) {
+  constructor(params: Params<SGDOptions>, options: Given<SGDOptions> = {}) {
     super(params, options, DEFAULTS);
   }
 
@@ -34,7 +34,7 @@ export class SGD extends Optimizer<SGDOptions> {
     return momentum === 0 ? [] : ['momentumBuffer'];
   }
 
-  protected override update(items: UpdateItem[], options: SGDOptions, step: number): void {
-    sgdStep_(items, { ...options, first: step === 1 });
+  protected override update(items: UpdateItem[], options: SGDOptions, step: number, clip: Clip | null): void {
+    sgdStep_(items, { ...options, first: step === 1, clip });
   }
 }

@@ -278,18 +278,30 @@ export interface Item {
   state: readonly View[];
 }
 
-/** sgd, adam, rmsprop, adagrad, adadelta: one update over all items. Options in the order that the decoder reads them. */
+/** Gradients are scaled together so that their norm is at most `maxNorm`. */
+export interface Clip {
+  maxNorm: number;
+  /** One float64: the sum of the squares of all of them. */
+  squares: View;
+}
+
+/**
+ * sgd, adam, rmsprop, adagrad, adadelta: one update over all items. Bit 0 of the flags is to maximize, the optimizer's
+ * own begin at bit 2; options in the order that the decoder reads them.
+ */
 export function update(
   op: number,
   code: number,
   flags: number,
+  clip: Clip | null,
   options: readonly number[],
   items: readonly Item[],
 ): void {
   flush();
   let at = 1;
   words[at++] = code;
-  words[at++] = flags;
+  words[at++] = clip === null ? flags : flags | 2;
+  if (clip !== null) at = operand(number(at, clip.maxNorm), clip.squares);
   for (const option of options) at = number(at, option);
   words[at++] = items.length;
   for (const { param, grad, state } of items) {
@@ -303,7 +315,7 @@ export function update(
 
 const SUM_SQUARES = opcode('sumSquares');
 
-/** out (one float64) = the sum of the squares of all elements of all items. */
+/** out (one float64) += the sum of the squares of all elements of all items. */
 export function sumSquares(out: View, code: number, items: readonly View[]): void {
   flush();
   let at = 1;

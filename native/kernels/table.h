@@ -113,32 +113,31 @@ struct ListItem {
   void* state[3];
   int64_t n;
 };
+// grad_scale: a factor on every gradient before anything else; negative to maximize.
 struct SgdArgs {
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, maximize, first;  // first: the momentum buffer is set to the gradient
+  double grad_scale, lr, momentum, dampening, weight_decay;
+  bool nesterov, first;  // first: the momentum buffer is set to the gradient
 };
 struct AdamArgs {
-  double lr, beta1, beta2, eps, weight_decay, bias1, bias2;  // biasN = 1 - betaN^step
-  bool decoupled, amsgrad, maximize;                         // decoupled: AdamW
+  double grad_scale, lr, beta1, beta2, eps, weight_decay, bias1, bias2;  // biasN = 1 - betaN^step
+  bool decoupled, amsgrad;                                               // decoupled: AdamW
 };
 struct RmspropArgs {
-  double lr, momentum, alpha, eps, weight_decay;
-  bool centered, maximize;  // centered: divides by the deviation of the gradient, not by its root mean square
+  double grad_scale, lr, momentum, alpha, eps, weight_decay;
+  bool centered;  // centered: divides by the deviation of the gradient, not by its root mean square
 };
 struct AdagradArgs {
-  double lr, eps, weight_decay;  // lr: what is left of it in this step
-  bool maximize;
+  double grad_scale, lr, eps, weight_decay;  // lr: what is left of it in this step
 };
 struct AdadeltaArgs {
-  double lr, rho, eps, weight_decay;
-  bool maximize;
+  double grad_scale, lr, rho, eps, weight_decay;
 };
 using SgdFn = Status (*)(const Context&, const ListItem*, size_t, const SgdArgs&);
 using AdamFn = Status (*)(const Context&, const ListItem*, size_t, const AdamArgs&);
 using RmspropFn = Status (*)(const Context&, const ListItem*, size_t, const RmspropArgs&);
 using AdagradFn = Status (*)(const Context&, const ListItem*, size_t, const AdagradArgs&);
 using AdadeltaFn = Status (*)(const Context&, const ListItem*, size_t, const AdadeltaArgs&);
-// out[0] (double) = sum over all items of sum(|grad|^2), in a fixed order.
+// out[0] (double) += sum over all items of sum(|grad|^2), in a fixed order.
 using ListSumSquaresFn = Status (*)(const Context&, const ListItem*, size_t, double* out);
 
 // ---- random numbers: Philox 4x32-10; element i depends only on (key, counter + i / 4, i % 4) ------------

@@ -40,6 +40,9 @@ inline Vec<T> load_pieces(const T* p, ptrdiff_t stride) {
                                          _mm_loadu_si128((const __m128i*)(p + stride)), 1);
 }
 
+// GCC 12 makes two conversions and two shuffles of the generic one.
+inline Vec<double> load_as_double(const float* p) { return (Vec<double>)_mm256_cvtps_pd(_mm_loadu_ps(p)); }
+
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 }

@@ -75,6 +75,15 @@ inline void store_by_copy(T* p, Vec<T> v, size_t n) {
   __builtin_memcpy(p, &v, n * sizeof(T));
 }
 
+// As many elements as a register holds doubles.
+template <class T>
+inline Vec<double> load_as_double(const T* p) {
+  typedef T Narrow __attribute__((vector_size(kLanes<double> * sizeof(T))));
+  Narrow v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, Vec<double>);
+}
+
 template <class V>
 inline V select(Mask<V> m, V a, V b) {
   return m ? a : b;

@@ -144,13 +144,14 @@ Command random_list(Draw& draw, int32_t opcode) {
   if (opcode == kCommand_sumSquares) {
     command.slot(draw.slot(), draw.offset());
   } else {
-    const int64_t flags = draw.below(8);
+    const int64_t flags = draw.below(16);
     command.add({flags});
+    if (flags & 2) command.number(draw.number()).slot(draw.slot(), draw.offset());
     const double momentum = draw.chance(50) ? 0 : draw.number();
     // In the order of ops.def. Momentum is the second number of those that have it.
     const int kind = opcode - kCommand_sgd, velocity = momentum != 0;
     constexpr int kNumbers[] = {4, 7, 5, 3, 4};
-    const int kOperands[] = {2 + velocity, 4 + int(flags >> 1 & 1), 3 + int(flags & 1) + velocity, 3, 4};
+    const int kOperands[] = {2 + velocity, 4 + int(flags >> 3 & 1), 3 + int(flags >> 2 & 1) + velocity, 3, 4};
     for (int i = 0; i < kNumbers[kind]; ++i) command.number(i == 1 ? momentum : draw.number());
     operands = kOperands[kind];
   }

@@ -196,13 +196,13 @@ inline std::vector<Sample> source_samples() {
 
 inline std::vector<Sample> list_samples() {
   // sgd: momentum 0.5 kept in the first row, set to the gradient; param -= 0.1 * momentum.
-  Command sgd = Command(kCommand_sgd).add({kF32, 4}).number(0.1).number(0.5).number(0).number(0);
+  Command sgd = Command(kCommand_sgd).add({kF32, 8}).number(0.1).number(0.5).number(0).number(0);
   sgd.add({1, 3}).slot(kMatrix).slot(kRow).slot(kMatrix, 3);
   // adam from zero moments takes a step of lr against the gradient's sign.
   Command adam = Command(kCommand_adam).add({kF64, 0}).number(0.25).number(0.9).number(0.999).number(0).number(0);
   adam.number(0.1).number(0.001).add({1, 1}).slot(kDouble).slot(kDouble, 1).slot(kMoments).slot(kMoments, 1);
   // rmsprop, centered: the variance 52 - 7.5^2 is negative and taken as 0; momentum 0.5 * 6 + 10.
-  Command rmsprop = Command(kCommand_rmsprop).add({kF32, 1}).number(1).number(0.5).number(0.5).number(1).number(0);
+  Command rmsprop = Command(kCommand_rmsprop).add({kF32, 4}).number(1).number(0.5).number(0.5).number(1).number(0);
   rmsprop.add({1, 1}).slot(kMatrix).slot(kRow).slot(kMatrix, 3).slot(kMatrix, 4).slot(kMatrix, 5);
   // adagrad from no sum: 0.5 + 1.5 / (1.5 + 0.5). adadelta: 0.5 + 0.5 * 1.5 * sqrt(4 / (1.5^2 + 4)).
   Command adagrad = Command(kCommand_adagrad).add({kF64, 0}).number(1).number(0.5).number(0);
@@ -213,7 +213,7 @@ inline std::vector<Sample> list_samples() {
       {"sgd", sgd, near<float>(kMatrix, {0, 0, 0, 10, 20, 30})},
       {"sgd of two, without momentum",
        Command(kCommand_sgd)
-           .add({kF32, 2})
+           .add({kF32, 1})
            .number(1)
            .number(0)
            .number(0)
@@ -225,13 +225,26 @@ inline std::vector<Sample> list_samples() {
            .slot(kMatrix, 4)
            .slot(kRow, 1),
        holds<float>(kMatrix, {11, 2, 3, 4, 25, 36})},
+      {"sgd, maximizing, of gradients clipped from a norm of sqrt(2.5) to half of it",
+       Command(kCommand_sgd)
+           .add({kF32, 3})
+           .number(0.5 * (sqrt(2.5) + 1e-6))
+           .slot(kDouble, 2)
+           .number(1)
+           .number(0)
+           .number(0)
+           .number(0)
+           .add({1, 1})
+           .slot(kMatrix)
+           .slot(kRow),
+       near<float>(kMatrix, {6, 2, 3, 4, 5, 6})},
       {"adam", adam, near<double>(kDouble, {0.75, -1.5, 2.5, -3.5})},
       {"rmsprop", rmsprop, near<float>(kMatrix, {-12, 2, 3, 52, 7.5, 13})},
       {"adagrad", adagrad, near<double>(kDouble, {1.25, -1.5, 2.5, -3.5})},
       {"adadelta", adadelta, near<double>(kDouble, {1.1, -1.5, 2.5, -3.5})},
       {"sum of squares",
-       Command(kCommand_sumSquares).add({kF32}).slot(kOut).add({2, 6}).slot(kMatrix).add({1}).slot(kRow),
-       holds<double>(kOut, {191})},
+       Command(kCommand_sumSquares).add({kF32}).slot(kDouble, 1).add({2, 6}).slot(kMatrix).add({1}).slot(kRow),
+       holds<double>(kDouble, {0.5, 189.5, 2.5, -3.5})},
   };
 }
 

@@ -238,7 +238,19 @@ void wrong_lists() {
   expect_refused("an item missing", sgd(2).add({1}).slot(kMatrix).slot(kRow));
   expect_refused("undefined parameter", sgd(1).add({1}).slot(kOut).slot(kRow));
   expect_refused("gradient too short", sgd(1).add({4}).slot(kMatrix).slot(kRow));
-  expect_refused("squares of none", Command(kCommand_sumSquares).add({kF32}).slot(kOut).add({1, 1}).slot(kOut + 1));
+  expect_refused("clipped by nothing", Command(kCommand_sgd)
+                                           .add({kF32, 2})
+                                           .number(1)
+                                           .slot(kOut)
+                                           .number(1)
+                                           .number(0)
+                                           .number(0)
+                                           .number(0)
+                                           .add({1, 1})
+                                           .slot(kMatrix)
+                                           .slot(kRow));
+  expect_refused("squares of none", Command(kCommand_sumSquares).add({kF32}).slot(kDouble).add({1, 1}).slot(kOut));
+  expect_refused("squares into nothing", Command(kCommand_sumSquares).add({kF32}).slot(kOut).add({1, 1}).slot(kRow));
   expect_refused("free of nothing", Command(kCommand_free).add({kOut}));
   expect_refused("free of a stale slot", Command(kCommand_free).add({kStale}));
   expect_refused("free of two", Command(kCommand_free).add({kRow, kMatrix}));
