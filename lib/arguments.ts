@@ -14,9 +14,10 @@ export function checkOptions(op: string, options: object, known: object): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
     throw new ArgumentError(`${op}: the options are ${describe(options)}. Expected an object.`);
   }
-  const unknown = Object.keys(options).find((key) => !Object.hasOwn(known, key));
-  if (unknown === undefined) return;
-  throw new ArgumentError(
-    `${op}: unknown option ${describe(unknown)}. Expected one of ${Object.keys(known).join(', ')}.`,
-  );
+  for (const key in options) {
+    if (Object.hasOwn(known, key) || !Object.hasOwn(options, key)) continue;
+    throw new ArgumentError(
+      `${op}: unknown option ${describe(key)}. Expected one of ${Object.keys(known).join(', ')}.`,
+    );
+  }
 }

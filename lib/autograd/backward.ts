@@ -2,16 +2,16 @@
 import { checkOptions } from '../arguments.ts';
 import { current, within } from '../context.ts';
 import { ArgumentError, AutogradError, DTypeError, ShapeError } from '../errors.ts';
-import { castLike } from '../ops/cast.ts';
-import { expand } from '../ops/views.ts';
-import { adopt } from '../program/engine.ts';
+import { copy } from '../program/commands.ts';
+import { adopt, flush } from '../program/engine.ts';
 import { describe, sameShape, show } from '../shape.ts';
-import { checkTensor, type Tensor, track } from '../tensor.ts';
-import { noGrad } from './grad-mode.ts';
+import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { edgeOf, type Node } from './tape.ts';
 import { type BackwardOptions, type Capture, handleOn, Walk } from './walk.ts';
 
 const OPTIONS: BackwardOptions = { retainGraph: false, createGraph: false };
+const BACKWARD_OPTIONS = { ...OPTIONS, inputs: [] };
+const GRAD_OPTIONS = { ...OPTIONS, gradOutputs: null, allowUnused: false };
 
 /** Gives a gradient to the user: it lives as long as the open scope, or as it is referred to. */
 function hand(t: Tensor): Tensor {
@@ -45,7 +45,11 @@ function seed(op: string, root: Tensor, gradient: Tensor | null | undefined, opt
         'the gradient to start from: y.backward(gradient).',
     );
   }
-  return handleOn(noGrad(() => expand(castLike(1, root), root.shape)));
+  const one = fresh(root.shape, root.code);
+  copy(one, 1);
+  flush();
+  adopt(one.storage);
+  return one;
 }
 
 const list = <T>(value: T | readonly T[]): readonly T[] => (Array.isArray(value) ? value : [value as T]);
@@ -72,7 +76,7 @@ export function backward(
   gradient?: Tensor | null,
   options: BackwardOptions & { inputs?: Tensor[] } = {},
 ): void {
-  checkOptions('backward', options, { ...OPTIONS, inputs: [] });
+  checkOptions('backward', options, BACKWARD_OPTIONS);
   if (options.inputs !== undefined && !Array.isArray(options.inputs)) {
     throw new ArgumentError(`backward: inputs is ${describe(options.inputs)}. Expected an array of tensors.`);
   }
@@ -122,7 +126,7 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   options: GradOptions = {},
 ): (Tensor | null)[] {
-  checkOptions('grad', options, { ...OPTIONS, gradOutputs: null, allowUnused: false });
+  checkOptions('grad', options, GRAD_OPTIONS);
   const from = list(outputs);
   const to = list(inputs);
   const given = options.gradOutputs === undefined ? [] : list(options.gradOutputs as Tensor);

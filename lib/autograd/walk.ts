@@ -285,13 +285,15 @@ export class Walk {
         else if (this.#wants(edges[i]!)) {
           gradient = checked(node, i, gradientOf(rule, g, saved, context, i));
         }
-        if (gradient !== null && !this.#record) gradient = takeFrom(made, gradient);
+        if (!this.#record) {
+          if (gradient !== null) gradient = takeFrom(made, gradient);
+          // Before it is handed on: a leaf keeps a gradient that nothing else holds, and copies another.
+          if (pulled === null) releaseAll(made, unpacked);
+        }
         surroundings.scope = outer;
         if (sink === null) this.#pass(edges[i]!, gradient);
         else sink[i] = gradient;
-        if (this.#record) continue;
-        surroundings.scope = this.#temporaries;
-        if (pulled === null) releaseAll(made, unpacked);
+        if (!this.#record) surroundings.scope = this.#temporaries;
       }
     } finally {
       surroundings.scope = outer;

@@ -14,7 +14,7 @@ const RMSPROP = opcode('rmsprop');
 const ADAGRAD = opcode('adagrad');
 const ADADELTA = opcode('adadelta');
 
-export type { Clip } from '../program/commands.ts';
+export type Clip = commands.Clip;
 
 /** A parameter, its gradient, and the optimizer's tensors for it; all contiguous, of one dtype. */
 export interface UpdateItem {
@@ -26,7 +26,6 @@ export interface UpdateItem {
 /** What the updates of all optimizers are told. */
 export interface UpdateOptions {
   maximize: boolean;
-  clip: commands.Clip | null;
 }
 
 export interface SgdOptions extends UpdateOptions {
@@ -35,20 +34,13 @@ export interface SgdOptions extends UpdateOptions {
   dampening: number;
   weightDecay: number;
   nesterov: boolean;
-  /** The momentum buffers start as the gradients. */
-  first: boolean;
 }
 
 export interface AdamOptions extends UpdateOptions {
   lr: number;
-  beta1: number;
-  beta2: number;
+  betas: readonly [number, number];
   eps: number;
   weightDecay: number;
-  /** The step that this update is, from 1. */
-  step: number;
-  /** Weight decay apart from the gradient, as in AdamW. */
-  decoupled: boolean;
   amsgrad: boolean;
 }
 
@@ -62,8 +54,6 @@ export interface RmspropOptions extends UpdateOptions {
 }
 
 export interface AdagradOptions extends UpdateOptions {
-  /** Of this step. */
-  lr: number;
   eps: number;
   weightDecay: number;
 }
@@ -104,7 +94,7 @@ function update(
   op: string,
   opcode: number,
   flags: number,
-  clip: commands.Clip | null,
+  clip: Clip | null,
   options: readonly number[],
   items: readonly UpdateItem[],
 ): void {
@@ -115,12 +105,16 @@ function update(
   if (COMPUTE[first.code] !== first.code) {
     throw new DTypeError(`${op}: ${first.dtype} parameters are not supported: keep them in float32.`);
   }
-  for (let i = 0; i < items.length; i += commands.MAX_ITEMS) {
-    const part = items.slice(i, i + commands.MAX_ITEMS).map((item) => ({ ...item, grad: dense(item.grad) }));
-    commands.update(opcode, first.code, flags, clip, options, part);
+  const ready = items.every(({ grad }) => grad.isContiguous)
+    ? items
+    : items.map((item) => ({ ...item, grad: dense(item.grad) }));
+  for (let i = 0; i < ready.length; i += commands.MAX_ITEMS) {
+    commands.update(opcode, first.code, flags, clip, options, ready.slice(i, i + commands.MAX_ITEMS));
     flush();
-    part.forEach(({ grad }, j) => {
-      drop(grad, items[i + j]!.grad);
+  }
+  if (ready !== items) {
+    ready.forEach(({ grad }, i) => {
+      drop(grad, items[i]!.grad);
     });
   }
   for (const { param, state } of items) {
@@ -129,33 +123,42 @@ function update(
   }
 }
 
-/** One step of SGD on every item, in place. state: [momentum buffer] when there is momentum, else []. */
-export function sgdStep_(items: readonly UpdateItem[], o: SgdOptions): void {
+/** One step of SGD on every item, in place. state: [momentum buffer] when there is momentum, else []; set by the first. */
+export function sgdStep_(items: readonly UpdateItem[], o: SgdOptions, step: number, clip: Clip | null): void {
   const options = [o.lr, o.momentum, o.dampening, o.weightDecay];
-  update('sgdStep_', SGD, bits(o, o.nesterov, o.first), o.clip, options, items);
+  update('sgdStep_', SGD, bits(o, o.nesterov, step === 1), clip, options, items);
 }
 
-/** One step of Adam or AdamW on every item, in place. state: [exp. average, of squares, their maximum if amsgrad]. */
-export function adamStep_(items: readonly UpdateItem[], o: AdamOptions): void {
-  const bias = [1 - o.beta1 ** o.step, 1 - o.beta2 ** o.step];
-  const options = [o.lr, o.beta1, o.beta2, o.eps, o.weightDecay, ...bias];
-  update('adamStep_', ADAM, bits(o, o.decoupled, o.amsgrad), o.clip, options, items);
+/**
+ * One step of Adam on every item, in place; `decoupled`: of AdamW, whose weight decay is apart from the gradient. state:
+ * [exp. average, of squares, their maximum if amsgrad].
+ */
+export function adamStep_(
+  items: readonly UpdateItem[],
+  o: AdamOptions,
+  step: number,
+  clip: Clip | null,
+  decoupled: boolean,
+): void {
+  const [beta1, beta2] = o.betas;
+  const options = [o.lr, beta1, beta2, o.eps, o.weightDecay, 1 - beta1 ** step, 1 - beta2 ** step];
+  update('adamStep_', ADAM, bits(o, decoupled, o.amsgrad), clip, options, items);
 }
 
 /** One step of RMSprop on every item, in place. state: [average of squares, of gradients if centered, momentum buffer if any]. */
-export function rmspropStep_(items: readonly UpdateItem[], o: RmspropOptions): void {
+export function rmspropStep_(items: readonly UpdateItem[], o: RmspropOptions, clip: Clip | null): void {
   const options = [o.lr, o.momentum, o.alpha, o.eps, o.weightDecay];
-  update('rmspropStep_', RMSPROP, bits(o, o.centered), o.clip, options, items);
+  update('rmspropStep_', RMSPROP, bits(o, o.centered), clip, options, items);
 }
 
-/** One step of Adagrad on every item, in place. state: [sum of squares]. */
-export function adagradStep_(items: readonly UpdateItem[], o: AdagradOptions): void {
-  update('adagradStep_', ADAGRAD, bits(o), o.clip, [o.lr, o.eps, o.weightDecay], items);
+/** One step of Adagrad at the rate lr on every item, in place. state: [sum of squares]. */
+export function adagradStep_(items: readonly UpdateItem[], o: AdagradOptions, lr: number, clip: Clip | null): void {
+  update('adagradStep_', ADAGRAD, bits(o), clip, [lr, o.eps, o.weightDecay], items);
 }
 
 /** One step of Adadelta on every item, in place. state: [average of squares, of squared steps]. */
-export function adadeltaStep_(items: readonly UpdateItem[], o: AdadeltaOptions): void {
-  update('adadeltaStep_', ADADELTA, bits(o), o.clip, [o.lr, o.rho, o.eps, o.weightDecay], items);
+export function adadeltaStep_(items: readonly UpdateItem[], o: AdadeltaOptions, clip: Clip | null): void {
+  update('adadeltaStep_', ADADELTA, bits(o), clip, [o.lr, o.rho, o.eps, o.weightDecay], items);
 }
 
 /** Writes into out, one float64, the sum of the squares of all elements of all tensors. */

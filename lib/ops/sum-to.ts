@@ -8,6 +8,8 @@ import { reshape } from './views.ts';
 export function sumTo(g: Tensor, shape: Shape): Tensor {
   if (sameShape(g.shape, shape)) return g;
   const skip = g.ndim - shape.length;
-  const dims = g.shape.map((_, d) => d).filter((d) => d < skip || (shape[d - skip] === 1 && g.shape[d] !== 1));
-  return reshape(sum(g, dims, { keepdim: true }), shape);
+  const dims: number[] = [];
+  for (let d = 0; d < g.ndim; d++) if (d < skip || (shape[d - skip] === 1 && g.shape[d] !== 1)) dims.push(d);
+  // Without a size of 1 to keep, the sum has the shape as it is.
+  return dims.length === skip ? sum(g, dims) : reshape(sum(g, dims, { keepdim: true }), shape);
 }

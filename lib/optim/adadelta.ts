@@ -33,6 +33,6 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
   }
 
   protected override update(items: UpdateItem[], options: AdadeltaOptions, _step: number, clip: Clip | null): void {
-    adadeltaStep_(items, { ...options, clip });
+    adadeltaStep_(items, options, clip);
   }
 }

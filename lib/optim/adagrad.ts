@@ -46,6 +46,6 @@ export class Adagrad extends Optimizer<AdagradOptions> {
   }
 
   protected override update(items: UpdateItem[], options: AdagradOptions, step: number, clip: Clip | null): void {
-    adagradStep_(items, { ...options, lr: options.lr / (1 + (step - 1) * options.lrDecay), clip });
+    adagradStep_(items, options, options.lr / (1 + (step - 1) * options.lrDecay), clip);
   }
 }

@@ -42,13 +42,8 @@ abstract class AdamBase extends Optimizer<AdamOptions> {
     return amsgrad ? ['expAvg', 'expAvgSq', 'maxExpAvgSq'] : ['expAvg', 'expAvgSq'];
   }
 
-  protected override update(
-    items: UpdateItem[],
-    { betas, ...options }: AdamOptions,
-    step: number,
-    clip: Clip | null,
-  ): void {
-    adamStep_(items, { ...options, beta1: betas[0], beta2: betas[1], step, decoupled: this.decoupled, clip });
+  protected override update(items: UpdateItem[], options: AdamOptions, step: number, clip: Clip | null): void {
+    adamStep_(items, options, step, clip, this.decoupled);
   }
 }
 

@@ -198,18 +198,19 @@ export abstract class Optimizer<Options extends object> {
   #stepGroup(group: ParamGroup<Options>, clip: Clip | null): void {
     const names = this.stateNames(group);
     // A parameter that had no gradient for a while is behind the others in steps.
-    const batches = new Map<string, { step: number; items: UpdateItem[] }>();
+    const batches: { code: number; step: number; items: UpdateItem[]; states: ParamState[] }[] = [];
     for (const param of group.params) {
-      if (param.grad === null) continue;
-      const { step, tensors } = this.#stateOf(param, names, group);
-      const key = `${param.dtype} ${step}`;
-      let batch = batches.get(key);
-      if (batch === undefined) batches.set(key, (batch = { step, items: [] }));
-      batch.items.push({ param, grad: param.grad, state: names.map((name) => tensors[name]!) });
+      const { grad, code } = param;
+      if (grad === null) continue;
+      const state = this.#stateOf(param, names, group);
+      let batch = batches.find(({ code, step }) => code === param.code && step === state.step);
+      if (batch === undefined) batches.push((batch = { code, step: state.step, items: [], states: [] }));
+      batch.items.push({ param, grad, state: names.map((name) => state.tensors[name]!) });
+      batch.states.push(state);
     }
-    for (const { step, items } of batches.values()) {
+    for (const { step, items, states } of batches) {
       this.update(items, group, step + 1, clip);
-      for (const { param } of items) this.#state.get(param)!.step = step + 1;
+      for (const state of states) state.step = step + 1;
     }
   }
 

@@ -44,6 +44,6 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
   }
 
   protected override update(items: UpdateItem[], options: RMSpropOptions, _step: number, clip: Clip | null): void {
-    rmspropStep_(items, { ...options, clip });
+    rmspropStep_(items, options, clip);
   }
 }

@@ -35,6 +35,6 @@ export class SGD extends Optimizer<SGDOptions> {
   }
 
   protected override update(items: UpdateItem[], options: SGDOptions, step: number, clip: Clip | null): void {
-    sgdStep_(items, { ...options, first: step === 1, clip });
+    sgdStep_(items, options, step, clip);
   }
 }
