@@ -116,7 +116,9 @@ export function checkDims(op: string, dims: unknown, ndim: number): number[] {
     return all;
   }
   const list = Array.isArray(dims) ? dims : [dims];
-  const out = Array.from(list, (d) => checkDim(op, d, ndim)).sort((x, y) => x - y);
+  const out: number[] = [];
+  for (const d of list) out.push(checkDim(op, d, ndim));
+  if (out.length > 1) out.sort((x, y) => x - y);
   for (let i = 1; i < out.length; i++) {
     if (out[i] === out[i - 1]) throw new ArgumentError(`${op}: dim ${out[i]} is named twice in [${list.join(',')}].`);
   }

@@ -287,8 +287,9 @@ export class Walk {
         }
         if (!this.#record) {
           if (gradient !== null) gradient = takeFrom(made, gradient);
-          // Before it is handed on: a leaf keeps a gradient that nothing else holds, and copies another.
+          // Before it is handed on: a leaf keeps a gradient whose storage nothing else holds, and copies another.
           if (pulled === null) releaseAll(made, unpacked);
+          if (i === 0 && sink === null) this.#spend(g);
         }
         surroundings.scope = outer;
         if (sink === null) this.#pass(edges[i]!, gradient);

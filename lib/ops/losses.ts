@@ -1,10 +1,12 @@
 // Losses, composed of differentiable ops. Input and target never broadcast against each other.
 import { checkOptions, checkRange } from '../arguments.ts';
 import type { Rule } from '../autograd/tape.ts';
-import { I32 } from '../dtype.ts';
+import { BF16, I32 } from '../dtype.ts';
 import { ArgumentError, DTypeError, ShapeError } from '../errors.ts';
+import { opcode } from '../native.ts';
+import * as commands from '../program/commands.ts';
 import { checkDim, describe, sameShape, show } from '../shape.ts';
-import { checkTensor, type Tensor } from '../tensor.ts';
+import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
 import { checkNumber } from './define.ts';
 import {
@@ -62,10 +64,34 @@ function checkPair(op: string, input: Tensor, target: Tensor, options: object, k
 }
 
 // ---- regression -----------------------------------------------------------------------------------------------------------
+const mseRule: Rule<number> = {
+  name: 'MseLossBackward',
+  vjp: [
+    (g, [x, y], weight) => mul(sub(x!, y!), mul(g, 2 * weight)),
+    (g, [x, y], weight) => mul(sub(x!, y!), mul(g, -2 * weight)),
+  ],
+};
+const [SUB, SQUARE, SUM] = [opcode('sub'), opcode('square'), opcode('sum')] as const;
+
 /** (input - target)². */
 export function mseLoss(input: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   checkPair('mseLoss', input, target, options);
-  return reduce('mseLoss', square(sub(input, target)), options.reduction);
+  const { reduction = 'mean' } = options;
+  const batched = input.physical !== null || target.physical !== null;
+  if (batched || input.code === BF16 || (reduction !== 'mean' && reduction !== 'sum')) {
+    return reduce('mseLoss', square(sub(input, target)), reduction);
+  }
+  // One op: three would cost a small model more than its arithmetic.
+  const n = input.numel;
+  const weight = reduction === 'mean' ? 1 / n : 1;
+  const difference = fresh(input.shape, input.code);
+  const out = fresh([], input.code);
+  commands.map(SUB, difference, input, target);
+  commands.map(SQUARE, difference, difference);
+  commands.reduce(SUM, out, difference, { outer: 1, reduce: n, inner: 1 }, weight);
+  finish(out, mseRule, [input, target], [input, target], weight);
+  difference.dispose();
+  return out;
 }
 
 /** |input - target|. */
