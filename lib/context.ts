@@ -44,7 +44,7 @@ let asyncContexts = 0;
 /** The context in force. */
 export const current = (): Context => (asyncContexts === 0 ? root : (storage.getStore() ?? root));
 
-const isAsync = (fn: unknown): boolean => Object.prototype.toString.call(fn) === '[object AsyncFunction]';
+const isAsync = (fn: object): boolean => Reflect.get(fn, Symbol.toStringTag) === 'AsyncFunction';
 const isPromise = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === 'object' && value !== null && typeof (value as PromiseLike<unknown>).then === 'function';
 

@@ -88,10 +88,9 @@ function release(t: Tensor): void {
   if (t.viewVersion < 0 && t.storage.slot >= 0) adopt(t.storage);
 }
 
-/** Frees what was made from `start` on. */
+/** Frees what was made from `start` on, views before what they are views of. */
 function releaseAll(made: Tensor[], start: number): void {
-  for (let i = start; i < made.length; i++) release(made[i]!);
-  if (made.length > start) made.length = start;
+  while (made.length > start) release(made.pop()!);
 }
 
 /** The gradient of an input as the rule gives it, summed down where the op broadcast. */
@@ -217,7 +216,7 @@ export class Walk {
       return;
     }
     // Nothing is wanted from below: its node is neither run nor freed.
-    if (node.edges.some((edge) => this.#wants(edge))) this.#visitInputs(node, g);
+    if (this.#wanted === null || node.edges.some((edge) => this.#wants(edge))) this.#visitInputs(node, g);
     else {
       for (let i = 0; i < node.edges.length; i++) this.#pass(node.edges[i]!, null);
       this.#spend(g);

@@ -124,7 +124,7 @@ export abstract class Optimizer<Options extends object> {
 
   /** Removes all gradients. */
   zeroGrad(): void {
-    for (const param of this.#allParams()) param.grad = null;
+    for (const { params } of this.paramGroups) for (const param of params) param.grad = null;
   }
 
   stateDict(): OptimizerState<Options> {
