@@ -55,6 +55,8 @@ export class Tensor implements View {
   leafRequiresGrad = false;
   /** @internal */
   gradTensor: Tensor | null = null;
+  /** @internal whether `gradTensor` is the backward pass's own: nobody has read it from `grad` */
+  gradUnseen = false;
   /** @internal how many backward passes have added into `grad` since it was set */
   gradPasses = 0;
   /** @internal the node that adds into `grad`; leaves only, made when first needed */
@@ -125,6 +127,7 @@ export class Tensor implements View {
   /** What `backward()` has accumulated here; null before. Only leaves and tensors with `retainGrad()` have one. */
   get grad(): Tensor | null {
     if (this.node !== null && this.node.retaining !== this && this.gradTensor === null) warnGradOfNonLeaf();
+    this.gradUnseen = false;
     return this.gradTensor;
   }
 
@@ -136,6 +139,9 @@ export class Tensor implements View {
         throw new ShapeError(`grad: shape ${show(value.shape)} for a tensor of shape ${show(this.shape)}.`);
       }
     }
+    // At once, not when the collector finds it: the next backward pass then works in memory that is still in cache.
+    if (this.gradUnseen) this.gradTensor?.dispose();
+    this.gradUnseen = false;
     this.gradTensor = value;
     this.gradPasses = 0;
   }

@@ -320,8 +320,10 @@ export class Walk {
       // The walk's own gradient becomes t's as it is; one that is recorded, or shares its storage, is copied.
       const own = !this.#record && g.isContiguous && g.storage.owners === 1 && g.storage.bytes === g.nbytes;
       t.gradTensor = outlive(own ? handleOn(g) : clone(g));
+      t.gradUnseen = !this.#record;
     } else if (this.#record || before.dual !== null || g.dual !== null) {
       t.gradTensor = outlive(add(before, g));
+      t.gradUnseen = false;
     } else {
       add.inPlace(before, g);
     }

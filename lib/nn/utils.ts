@@ -98,5 +98,5 @@ function leavesOf(t: Tensor): Tensor[] {
 
 function gradsOf(parameters: Parameters): Tensor[] {
   const list = parameters instanceof Tensor ? [parameters] : [...parameters];
-  return list.flatMap(({ grad }) => grad ?? []);
+  return list.flatMap(({ gradTensor }) => gradTensor ?? []);
 }

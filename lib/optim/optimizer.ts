@@ -172,7 +172,7 @@ export abstract class Optimizer<Options extends object> {
     this.#squares ??= keep(zeros([1], { dtype: 'float64' }));
     sumSquares_(
       this.#squares,
-      [...this.#allParams()].flatMap(({ grad }) => grad ?? []),
+      [...this.#allParams()].flatMap(({ gradTensor }) => gradTensor ?? []),
     );
     return { maxNorm: this.#maxGradNorm, squares: this.#squares };
   }
@@ -200,7 +200,7 @@ export abstract class Optimizer<Options extends object> {
     // A parameter that had no gradient for a while is behind the others in steps.
     const batches: { code: number; step: number; items: UpdateItem[]; states: ParamState[] }[] = [];
     for (const param of group.params) {
-      const { grad, code } = param;
+      const { gradTensor: grad, code } = param;
       if (grad === null) continue;
       const state = this.#stateOf(param, names, group);
       let batch = batches.find(({ code, step }) => code === param.code && step === state.step);
