@@ -43,11 +43,18 @@ inline V poly(V x, double c0, C... rest) {
 // Clamps that let NaN through.
 template <class V>
 inline V at_least(V x, double low) {
-  return select(x < Element<V>(low), constant<V>(low), x);
+  return greater(constant<V>(low), x);
 }
 template <class V>
 inline V at_most(V x, double high) {
-  return select(x > Element<V>(high), constant<V>(high), x);
+  return lesser(constant<V>(high), x);
+}
+
+// The whole number next to x * factor, for magnitudes up to 2^22 (2^51).
+template <class V>
+inline V nearest(V x, double factor) {
+  const V base = constant<V>(kIntegerBase<V>);
+  return fma(x, constant<V>(factor), base) - base;
 }
 
 // An unevaluated sum, |lo| at most about an ulp of hi: twice the precision.
@@ -85,19 +92,21 @@ inline Pair<V> two_product(V a, V b) {
   }
 }
 
+// a * b + c where the two nearly cancel and the rounding of the product would be most of what is left.
+template <class V>
+inline V fma_cancelling(V a, V b, V c) {
+  if constexpr (kFusedMultiplyAdd) {
+    return fma(a, b, c);
+  } else {
+    const Pair<V> p = two_product(a, b);
+    return (p.hi + c) + p.lo;
+  }
+}
+
 template <class V>
 inline Pair<V> multiply(Pair<V> a, Pair<V> b) {
   const Pair<V> p = two_product(a.hi, b.hi);
   return fast_two_sum(p.hi, p.lo + (a.hi * b.lo + a.lo * b.hi));
-}
-
-// v * 2^n for whole n as a float. In two steps, so that the result may be infinite or subnormal though v is about 1.
-template <class V>
-inline V scale(V v, V n) {
-  const Mask<V> first = to_int(n * Element<V>(0.5));
-  const Mask<V> rest = (Mask<V>)((Bits<V>)to_int(n) - (Bits<V>)first);
-  const auto power = [](Mask<V> k) { return (V)(((Bits<V>)k + kExponentBias<V>) << kMantissaBits<V>); };
-  return v * power(first) * power(rest);
 }
 
 // Evaluates a double-precision function on floats: for functions too rare to deserve a float form of their own.

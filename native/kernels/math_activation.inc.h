@@ -7,36 +7,26 @@
 namespace chainrule {
 namespace {
 
-// e^(-x^2 scale), scale 1 or 1/2, with the rounding error of x^2 compensated: at x^2 = 700 it would be magnified 700
-// times.
-template <class V>
-inline V exp_of_minus_square(V x, double scale) {
-  const V a = at_most(abs(x), 40);
-  const Pair<V> square = two_product(a, a);
-  return exp(Pair<V>{square.hi * Element<V>(-scale), square.lo * Element<V>(-scale)});
+// e^(a^2/2) Phi(-a) for a >= 0, Phi the normal distribution function. All coefficients of the quotient are positive.
+inline Vec<float> scaled_tail(Vec<float> a) {
+  return poly(a, 0.5, 0.43928325, 0.18396899, 0.0408810973, 0.00415322743) /
+         poly(a, 1, 1.67645144, 1.20554781, 0.471408308, 0.10247983, 0.0104104858);  // 2^-26.6, a <= 15
 }
-
-// e^(a^2/2) Phi(-a) for a >= 0, Phi the normal distribution function: 1/(a + k) times a polynomial in (a - k)/(a + k),
-// with the k that makes it shortest.
-template <class V>
-inline V scaled_tail(V a) {
-  const Element<V> k = kSingle<V> ? 3.5 : 6.5;
+// In double precision 1/(a + k) times a polynomial in (a - k)/(a + k), with the k that makes it shortest.
+inline Vec<double> scaled_tail(Vec<double> a) {
+  using V = Vec<double>;
+  constexpr double k = 6.5;
   // Near a = 0 the polynomial magnifies the error of q threefold: the reciprocal of a rounded sum would not do.
   const Pair<V> sum = two_sum(a, constant<V>(k));
   const V w = 1 / sum.hi;
   const V w_lo = w * fma(-w, sum.lo, fma(-w, sum.hi, constant<V>(1)));
   const V q = fma(w_lo, constant<V>(-2 * k), fma(w, constant<V>(-2 * k), constant<V>(1)));
-  if constexpr (kSingle<V>) {
-    return w * poly(q, 0.744416058, -0.565561771, 0.315425068, -0.116053067, 0.017406268, 0.00649324572, -0.00317481114,
-                    -0.000494976644, 0.000421165489, 0.000110284258);  // 2^-27, a <= 14.6
-  } else {
-    return w * poly(q, 0.78020377946123376, -0.71382224390663307, 0.5967716099073811, -0.45468743486355523,
-                    0.31435526887374005, -0.1959145835126872, 0.10898017885634831, -0.053287075856853522,
-                    0.022332557008550399, -0.0076532135893977666, 0.0019171452500144673, -0.00021182288280847313,
-                    -8.1919891205109276e-05, 5.0002177953595531e-05, -8.9877998544129127e-06, -2.371012207545525e-06,
-                    1.6592539431171373e-06, -1.6253652626555255e-07, -1.6360875311386402e-07, 5.3064999510150668e-08,
-                    1.4803702585368278e-08, -6.9311286633106023e-09, -1.9639459129347704e-09);  // 2^-58, a <= 38.8
-  }
+  return w * poly(q, 0.78020377946123376, -0.71382224390663307, 0.5967716099073811, -0.45468743486355523,
+                  0.31435526887374005, -0.1959145835126872, 0.10898017885634831, -0.053287075856853522,
+                  0.022332557008550399, -0.0076532135893977666, 0.0019171452500144673, -0.00021182288280847313,
+                  -8.1919891205109276e-05, 5.0002177953595531e-05, -8.9877998544129127e-06, -2.371012207545525e-06,
+                  1.6592539431171373e-06, -1.6253652626555255e-07, -1.6360875311386402e-07, 5.3064999510150668e-08,
+                  1.4803702585368278e-08, -6.9311286633106023e-09, -1.9639459129347704e-09);  // 2^-58, a <= 38.8
 }
 
 // Error 2.5, 2.8 ulp. erf(+-inf) = +-1.
@@ -56,68 +46,103 @@ inline V erf(V x) {
 }
 template <class V>
 inline V erf_derivative(V x) {
-  return Element<V>(1.1283791670955126) * exp_of_minus_square(x, 1);
+  const V a = at_most(abs(x), kSingle<V> ? 10.5 : 28);
+  const ReducedExp<V> e = reduce_exp(-a, a);
+  return scale(Element<V>(1.1283791670955126) * exp_reduced(e.r), e.n);
 }
 
-// The normal distribution function, and gelu = x Phi(x) with it: no 1 - 1 in the negative tail.
+// ---- x times a gate that rises from 0 to 1 -------------------------------------------------------------------------
+// The gate of x < 0 is tail(|x|), that of -x is 1 - tail(|x|): so the tail is computed, which keeps its relative
+// precision, and x gate(x) = max(x, 0) - |x| tail(|x|). `a` is |x|, held below where the tail vanishes: inf * 0 is NaN.
 template <class V>
-inline V normal_cdf(V x) {
-  const V a = at_most(abs(x), 40);
-  const V tail = scaled_tail(a) * exp_of_minus_square(a, 0.5);
-  return select(x < 0, tail, 1 - tail);
+inline V gated(V x, V a, V tail) {
+  return fma(-a, tail, greater(constant<V>(-0.0), x));  // of the zeros it takes x
+}
+// The derivative on the side of x < 0 gives that of the other, too.
+template <class V>
+inline V gate_slope(V x, V left) {
+  return select(x < 0, left, 1 - left);
+}
+
+// gelu = x Phi(x), the tail e^(-a^2/2) scaled_tail(a).
+template <class V>
+inline V gelu_range(V x) {
+  return at_most(abs(x), kSingle<V> ? 15 : 40);
 }
 // Error 5.6, 8.2 ulp where the result is normal. gelu(-inf) = -0, gelu(inf) = inf.
 template <class V>
 inline V gelu(V x) {
-  return at_least(x, -40) * normal_cdf(x);
+  const V a = gelu_range(x);
+  const ReducedExp<V> e = reduce_exp(a * Element<V>(-0.5), a);
+  return gated(x, a, scale(exp_reduced(e.r) * scaled_tail(a), e.n));
 }
 template <class V>
 inline V gelu_derivative(V x) {
-  const V density = Element<V>(0.39894228040143268) * exp_of_minus_square(x, 0.5);
-  return fma(at_most(at_least(x, -40), 40), density, normal_cdf(x));
+  const V a = gelu_range(x);
+  const ReducedExp<V> e = reduce_exp(a * Element<V>(-0.5), a);
+  const V factor = fma(a, constant<V>(-0.39894228040143268), scaled_tail(a));
+  return gate_slope(x, scale(exp_reduced(e.r) * factor, e.n));
+}
+
+// The tail of the logistic function: 1 / (1 + 1/e) with e = e^-u, and (d/du)(u tail(u)) times du/dx.
+template <class V>
+inline V logistic_tail(V e) {
+  return e / (1 + e);
+}
+template <class V>
+inline V logistic_slope(V u, V tail) {
+  return tail * fma(-u, 1 - tail, constant<V>(1));
 }
 
 // 0.5 (1 + tanh(u)) = sigmoid(2 u), 2 u = x (k0 + k1 x^2), k1 = 0.044715 k0, k0 = 2 sqrt(2 / pi).
-// The exponent is a pair, because e^-|2u| magnifies its error |2u| times.
 template <class V>
-struct TanhGate {
-  V e, gate;  // e^-|2u|, sigmoid(2 u)
-};
+inline V gelu_tanh_range(V x) {
+  return at_most(abs(x), kSingle<V> ? 11 : 25);
+}
+// e^-2u for u >= 0. 2^-2u has the exponent as a sum, because its error is magnified |2u| times: k0 and k1, over ln 2,
+// as pairs, and k0.hi with bits to spare, so that what the sum adds to it is exact.
 template <class V>
-inline TanhGate<V> tanh_gate(V x) {
-  const Pair<V> k0 = kSingle<V> ? Pair<V>{constant<V>(0x1.988454p+0), constant<V>(-0x1.857936p-25)}
-                                : Pair<V>{constant<V>(0x1.9884533d43651p+0), constant<V>(-0x1.cbc0d30ebfd15p-54)};
-  const Pair<V> k1 = kSingle<V> ? Pair<V>{constant<V>(0x1.2444f2p-4), constant<V>(0x1.49b16ap-29)}
-                                : Pair<V>{constant<V>(0x1.2444f2a4d8b4bp-4), constant<V>(-0x1.6c843a29d1c7p-61)};
-  const V a = at_most(abs(x), 25);
-  const Pair<V> cubic = multiply(k1, two_product(a, a));
-  const Pair<V> sum = two_sum(k0.hi, cubic.hi);
-  const Pair<V> u2 = multiply(fast_two_sum(sum.hi, sum.lo + (k0.lo + cubic.lo)), {a, V{}});
-  const V e = exp(Pair<V>{-u2.hi, -u2.lo});
-  return {e, select(x < 0, e, constant<V>(1)) / (1 + e)};
+inline V gelu_tanh_exp(V a) {
+  const Pair<double> k0 = kSingle<V> ? Pair<double>{0x1.26aecp+1, 0x1.0de73ap-22}
+                                     : Pair<double>{0x1.26aec21bce76p+1, -0x1.ad12d7a64bcebp-49};
+  const Pair<double> k1 = kSingle<V> ? Pair<double>{0x1.a5a7dp-4, -0x1.151aaep-29}
+                                     : Pair<double>{0x1.a5a7cf7572a98p-4, -0x1.b91c940e4cfcfp-58};
+  const V k0_hi = constant<V>(k0.hi), k1_hi = constant<V>(k1.hi);
+  const Pair<V> square = two_product(a, a);
+  const V sum = fma(k1_hi, square.hi, k0_hi);
+  const V lost = fma(k1_hi, square.lo, fma(constant<V>(k1.lo), square.hi, constant<V>(k0.lo)));
+  const V rest = fma_cancelling(k1_hi, square.hi, k0_hi - sum) + lost;
+  const V n = nearest(a * sum, -1);
+  const V f = fma(a, rest, fma_cancelling(a, sum, n));
+  return scale(exp_reduced(f * Element<V>(-0.69314718055994531)), n);
 }
 // Error 3.1, 3.1 ulp where the result is normal. Ends as gelu.
 template <class V>
 inline V gelu_tanh(V x) {
-  return at_least(x, -25) * tanh_gate(x).gate;
+  const V a = gelu_tanh_range(x);
+  return gated(x, a, logistic_tail(gelu_tanh_exp(a)));
 }
 template <class V>
 inline V gelu_tanh_derivative(V x) {
-  const TanhGate<V> t = tanh_gate(x);
-  const V b = at_most(at_least(x, -25), 25), d = 1 + t.e;
-  const V slope = fma(b * b, constant<V>(3 * 0x1.2444f2a4d8b4bp-4), constant<V>(0x1.9884533d43651p+0));
-  return fma(b * slope, t.e / (d * d), t.gate);
+  const V a = gelu_tanh_range(x);
+  const V slope = fma(a * a, constant<V>(3 * 0x1.2444f2a4d8b4bp-4), constant<V>(0x1.9884533d43651p+0));
+  return gate_slope(x, logistic_slope(a * slope, logistic_tail(gelu_tanh_exp(a))));
 }
 
+template <class V>
+inline V silu_range(V x) {
+  return at_most(abs(x), -kExpLow<V>);
+}
 // Error 2.8, 2.9 ulp where the result is normal. silu(-inf) = -0.
 template <class V>
 inline V silu(V x) {
-  return at_least(x, -800) * sigmoid(x);
+  const V a = silu_range(x);
+  return gated(x, a, logistic_tail(exp_clamped(-a)));
 }
 template <class V>
 inline V silu_derivative(V x) {
-  const V b = at_most(at_least(x, -800), 800), e = exp(-abs(x)), d = 1 + e;
-  return fma(b, e / (d * d), sigmoid(x));
+  const V a = silu_range(x);
+  return gate_slope(x, logistic_slope(a, logistic_tail(exp_clamped(-a))));
 }
 
 // Error 2.8, 3.4 ulp.

@@ -49,7 +49,29 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
 }
 
-// The unmasked form warns of an uninitialized variable in GCC 12.
+// The unmasked forms of these, and of sqrt, warn of an uninitialized variable in GCC 12.
+// a where it is the lesser (greater), else b: b where one is NaN, or both are zeros.
+inline Vec<float> lesser(Vec<float> a, Vec<float> b) {
+  return (Vec<float>)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+}
+inline Vec<double> lesser(Vec<double> a, Vec<double> b) {
+  return (Vec<double>)_mm512_maskz_min_pd(0xff, (__m512d)a, (__m512d)b);
+}
+inline Vec<float> greater(Vec<float> a, Vec<float> b) {
+  return (Vec<float>)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+}
+inline Vec<double> greater(Vec<double> a, Vec<double> b) {
+  return (Vec<double>)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
+}
+
+// v * 2^n for whole n as a float, rounded once: what scale_by_powers gives.
+inline Vec<float> scale(Vec<float> v, Vec<float> n) {
+  return (Vec<float>)_mm512_maskz_scalef_ps(0xffff, (__m512)v, (__m512)n);
+}
+inline Vec<double> scale(Vec<double> v, Vec<double> n) {
+  return (Vec<double>)_mm512_maskz_scalef_pd(0xff, (__m512d)v, (__m512d)n);
+}
+
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x); }
 

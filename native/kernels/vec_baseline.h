@@ -33,6 +33,21 @@ inline V fma(V a, V b, V c) {
   return a * b + c;
 }
 
+// a where it is the lesser (greater), else b: b where one is NaN, or both are zeros.
+template <class V>
+inline V lesser(V a, V b) {
+  return select(a < b, a, b);
+}
+template <class V>
+inline V greater(V a, V b) {
+  return select(a > b, a, b);
+}
+
+template <class V>
+inline V scale(V v, V n) {
+  return scale_by_powers(v, n);
+}
+
 #if defined(__SSE2__)
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm_sqrt_ps((__m128)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm_sqrt_pd((__m128d)x); }

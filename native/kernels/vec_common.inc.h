@@ -181,6 +181,19 @@ inline V to_float(Mask<V> i) {
   return (V)((Bits<V>)i + (Bits<V>)base) - base;
 }
 
+// 2^n for whole n as a float, where that is a normal number.
+template <class V>
+inline V power_of_two(V n) {
+  constexpr int kBits = sizeof(Element<V>) == 4 ? 23 : 52, kBias = sizeof(Element<V>) == 4 ? 127 : 1023;
+  return (V)(((Bits<V>)to_int(n) + kBias) << kBits);
+}
+// v * 2^n for whole n as a float. In two steps, so that the result may be infinite or subnormal though v is about 1.
+template <class V>
+inline V scale_by_powers(V v, V n) {
+  const V half = n * Element<V>(0.5), first = (half + kIntegerBase<V>)-kIntegerBase<V>;
+  return v * power_of_two(first) * power_of_two(n - first);
+}
+
 // Sum of the lanes, by halves: always the same order.
 template <class V>
 inline Element<V> reduce_add(V v) {

@@ -33,6 +33,21 @@ inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
 
+// a where it is the lesser (greater), else b: b where one is NaN, or both are zeros.
+template <class V>
+inline V lesser(V a, V b) {
+  return select(a < b, a, b);
+}
+template <class V>
+inline V greater(V a, V b) {
+  return select(a > b, a, b);
+}
+
+template <class V>
+inline V scale(V v, V n) {
+  return scale_by_powers(v, n);
+}
+
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)vsqrtq_f32((float32x4_t)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)vsqrtq_f64((float64x2_t)x); }
 

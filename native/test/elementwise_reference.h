@@ -1,5 +1,6 @@
-// Test layer: what elementwise_test compares with: each op and its pullback in long double, the range of its samples,
-// and the error allowed. An op that is missing here is still held to its bounds and, by the op samples, to its values.
+// Test layer: what elementwise_test and exhaustive compare with: each op and its pullback in long double, or what
+// CR_REFERENCE_REAL says, the range of its samples, and the error allowed. An op that is missing here is still held to
+// its bounds and, by the op samples, to its values.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -8,7 +9,11 @@
 
 namespace chainrule::test {
 
+#if defined(CR_REFERENCE_REAL)
+using Real = CR_REFERENCE_REAL;
+#else
 using Real = long double;
+#endif
 using Function = Real (*)(Real, Real p0, Real p1);
 
 struct Reference {
@@ -25,16 +30,29 @@ struct Reference {
   double underflow_steps = 0;  // more than the bound, in steps of the subnormals, where x times a subnormal is tiny
 };
 
+// The error of y in units in the last place of T at `magnitude`; below the normal numbers, in steps there.
+template <class T>
+inline double ulps(T y, Real exact, Real magnitude) {
+  if (std::isnan(y) || std::isnan(exact)) return std::isnan(y) == std::isnan(exact) ? 0 : INFINITY;
+  if (y == T(exact)) return 0;
+  using L = std::numeric_limits<T>;
+  const Real beyond = std::ldexp(Real(1), L::max_exponent);
+  const Real got = std::isinf(y) ? std::copysign(beyond, static_cast<Real>(y)) : y;
+  const Real want = std::isinf(exact) ? std::copysign(beyond, exact) : exact;
+  const int exponent = magnitude == 0 ? L::min_exponent : std::max(std::ilogb(magnitude) + 1, L::min_exponent);
+  return double(std::fabs(got - want) / std::ldexp(Real(1), std::min(exponent, L::max_exponent) - L::digits));
+}
+
 constexpr double kMax = std::numeric_limits<double>::max();
 constexpr Real kPi = 3.14159265358979323846264338327950288L;
 
 inline Real sigmoid(Real x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
 inline Real density(Real x) { return std::exp(-x * x / 2) / std::sqrt(2 * kPi); }
-inline Real cdf(Real x) { return std::erfc(-x / std::sqrt(2.0L)) / 2; }
-inline Real gate(Real x) { return sigmoid(2 * std::sqrt(2 / kPi) * (x + 0.044715L * x * x * x)); }
+inline Real cdf(Real x) { return std::erfc(-x / std::sqrt(Real(2))) / 2; }
+inline Real gate(Real x) { return sigmoid(2 * std::sqrt(2 / kPi) * (x + Real(0.044715L) * x * x * x)); }
 inline Real gate_slope(Real x) {
   if (std::isinf(x)) return 0;
-  return gate(x) * gate(-x) * 2 * std::sqrt(2 / kPi) * (1 + 3 * 0.044715L * x * x);
+  return gate(x) * gate(-x) * 2 * std::sqrt(2 / kPi) * (1 + 3 * Real(0.044715L) * x * x);
 }
 inline Real mish_gate(Real x) {
   const Real e = std::exp(std::min(x, Real(2000)));
@@ -80,7 +98,7 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 }
 , {OP(rsqrt), SAVES_Y, -1, kMax, 1.75, 1.75, 0.75, X{return 1 / std::sqrt(x);
 }
-, Y { return -0.5L * y * y * y; }
+, Y { return -y * y * y / 2; }
 }
 , {OP(reciprocal), SAVES_Y, -kMax, kMax, 0.5, 0.5, 1.5, X{return 1 / x;
 }
@@ -116,7 +134,7 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 }
 , {OP(log2), SAVES_X, -1, kMax, 1.75, 1.5, 0.25, X{return std::log2(x);
 }
-, X { return 1 / (x * std::log(2.0L)); }
+, X { return 1 / (x * std::log(Real(2))); }
 }
 , {OP(sinh), SAVES_X, -720, 720, 0.75, 2.5, 0.75, X{return std::sinh(x);
 }
@@ -251,9 +269,9 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 , X { return -1 / (x * x); }
 , nullptr, -1, 0, 5
 }
-, {OP(powScalar), SAVES_X, -kMax, kMax, 1.5, 1.5, 1.5, X{return std::pow(x, 0.5L);
+, {OP(powScalar), SAVES_X, -kMax, kMax, 1.5, 1.5, 1.5, X{return std::pow(x, Real(0.5));
 }
-, X { return 0.5L * std::pow(x, -0.5L); }
+, X { return std::pow(x, Real(-0.5)) / 2; }
 , nullptr, 0.5, 0, 5
 }
 , {OP(powScalar), SAVES_X, -kMax, kMax, 1.5, 1.5, 1.5, X{return std::pow(x, p0);

@@ -68,19 +68,6 @@ std::vector<T> samples(std::mt19937_64& rng, double low, double high, size_t n) 
   return v;
 }
 
-// The error of y in units in the last place of T at `magnitude`; below the normal numbers, in steps there.
-template <class T>
-double ulps(T y, long double exact, long double magnitude) {
-  if (std::isnan(y) || std::isnan(exact)) return std::isnan(y) == std::isnan(exact) ? 0 : INFINITY;
-  if (y == T(exact)) return 0;
-  using L = std::numeric_limits<T>;
-  const long double beyond = std::ldexp(1.0L, L::max_exponent);
-  const long double got = std::isinf(y) ? std::copysign(beyond, static_cast<long double>(y)) : y;
-  const long double want = std::isinf(exact) ? std::copysign(beyond, exact) : exact;
-  const int exponent = magnitude == 0 ? L::min_exponent : std::max(std::ilogb(magnitude) + 1, L::min_exponent);
-  return double(std::fabs(got - want) / std::ldexp(1.0L, std::min(exponent, L::max_exponent) - L::digits));
-}
-
 // ---- accuracy -------------------------------------------------------------------------------------------------------
 template <class T>
 std::vector<T> run(const KernelTable& t, int op, const std::vector<const std::vector<T>*>& in, const double* params) {
