@@ -2,7 +2,8 @@
 // result is folded depends on the length of the axis, and on whether it is the innermost one; on nothing else.
 //
 // Every reduction is a fold of rows: eight rows as a tree, eight such trees in turn to a block of 64 rows, blocks as a
-// binary tree. A contiguous axis is folded as a matrix of a few vectors' width, whose columns are folded at the end.
+// binary tree. A contiguous axis is folded as a matrix of one or four cache lines' width, whose columns are folded by
+// halves at the end: whatever the register, so that instruction sets agree.
 // A sum of n elements is off by at most 2 log2(n) u sum(|x|), n > 1, u the unit roundoff.
 #pragma once
 #include "loops.inc.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr int64_t kFoldRows = 64;
 constexpr size_t kStripBytes = 1024;  // columns folded together: long enough to stream, short enough for many levels
 constexpr size_t kStackBytes = 8192;
+constexpr int64_t kLineBytes = 64;
 constexpr int64_t kShortRow = 16;  // up to here rows lie across the lanes, from here along them
 constexpr int64_t kSplit = 32768;  // elements of a chunk, where few long folds are shared out among threads
 
@@ -21,6 +23,7 @@ struct Fold {
   using V = Vec<T>;
   static constexpr int64_t kStep = kLanes<T>;
   static constexpr int64_t kStackVectors = kStackBytes / sizeof(V);
+  static constexpr int64_t kLine = kLineBytes / sizeof(T);
 
   static constexpr T identity() {
     constexpr bool kReal = T(0.5) != 0;
@@ -122,8 +125,8 @@ struct Fold {
     }
   }
 
-  // A contiguous row of n > kShortRow elements as a matrix: one or four vectors wide.
-  static int64_t row_width(int64_t n) { return n < 32 * kStep ? kStep : 4 * kStep; }
+  // A contiguous row of n > kShortRow elements as a matrix: one or four cache lines wide.
+  static int64_t row_width(int64_t n) { return n < 32 * kLine ? kLine : 4 * kLine; }
 
   // Folds the columns, and the elements after the last full row of the matrix.
   static T finish_row(V* acc, const T* x, int64_t n) {
@@ -132,7 +135,8 @@ struct Fold {
       V& column = acc[(at.i - rest) / kStep];
       column = join(column, at.inside(at.load(x), set1(identity())));
     });
-    return fold_lanes(width == kStep ? acc[0] : join(join(acc[0], acc[1]), join(acc[2], acc[3])));
+    for (int64_t half = width / kStep / 2; half != 0; half /= 2) join_into(acc, acc + half, half);
+    return fold_lanes(acc[0]);
   }
 
   static T fold_row(const T* x, int64_t n) {

@@ -1,0 +1,105 @@
+// Test layer: kernels whose results are the same bits on every instruction set that has fused multiply-adds, over
+// lengths on both sides of every threshold and register width.
+#include "kernel_test.h"
+
+using namespace chainrule;
+using namespace chainrule::test;
+
+namespace {
+
+std::vector<const KernelTable*> fused_tables() {
+  std::vector<const KernelTable*> tables;
+  for_each_isa([&](const KernelTable& table) {
+    if (strcmp(table.isa, "baseline") != 0) tables.push_back(&table);
+  });
+  return tables;
+}
+
+struct Shape {
+  int64_t outer, reduce, inner;
+  int64_t elements() const { return outer * reduce * inner; }
+};
+
+std::vector<Shape> shapes() {
+  std::vector<Shape> list = {{1, 70001, 1}, {3, 4099, 1}, {1, 1 << 17, 1}, {1, 40961, 3}, {2, 300, 67}, {1, 1031, 515}};
+  for (int64_t n = 1; n < 80; ++n) list.push_back({3, n, 1});
+  for (const int64_t n : {127, 128, 129, 255, 256, 257, 300, 511, 512, 513, 527, 576, 1000, 1031, 2048, 2053}) {
+    list.push_back({5, n, 1});
+    list.push_back({2, n, 5});
+  }
+  return list;
+}
+
+// Calls run(table, out) for every table; all must leave the bits of the first.
+template <class T, class Run>
+void same_on_all(int64_t elements, const char* what, const Shape& s, const Run& run) {
+  const std::vector<const KernelTable*> tables = fused_tables();
+  Buffer<T> first(elements);
+  for (size_t i = 0; i < tables.size(); ++i) {
+    Buffer<T> out(elements, i != 0);
+    CHECK(run(*tables[i], out.data()) == kOk, "%s %s", tables[i]->isa, what);
+    if (i == 0) memcpy(first.data(), out.data(), elements * sizeof(T));
+    CHECK(first.same_bits(out), "%s and %s differ: %s %ld bytes [%ld,%ld,%ld]", tables[0]->isa, tables[i]->isa, what,
+          sizeof(T), s.outer, s.reduce, s.inner);
+  }
+}
+
+template <class T>
+Buffer<T> drawn(int64_t n, uint64_t seed) {
+  std::mt19937_64 rng(seed);
+  Buffer<T> x(n, true);
+  for (int64_t i = 0; i < n; ++i) x[i] = draw<T>(rng);
+  return x;
+}
+
+AxisArgs axis(const Shape& s, const void* x, void* out, const void* g = nullptr) {
+  return {x, g, out, s.outer, s.reduce, s.inner, 1, false};
+}
+
+template <class T>
+void test_reductions() {
+  constexpr int type = type_index<T>();
+  for (const Shape& s : shapes()) {
+    const Buffer<T> x = drawn<T>(s.elements(), 1);
+    for (int op = 0; op < kReduceOpCount; ++op) {
+      const auto run = [&](const KernelTable& table, void* out) {
+        TestContext context(TestContext::kForward);
+        return table.reduce[op][type](context, axis(s, x.data(), out));
+      };
+      if (op == kArgmax || op == kArgmin)
+        same_on_all<int32_t>(s.outer * s.inner, "index of an extreme", s, run);
+      else
+        same_on_all<T>(s.outer * s.inner, "reduction", s, run);
+    }
+    same_on_all<T>(s.elements(), "cumsum", s, [&](const KernelTable& table, void* out) {
+      TestContext context(TestContext::kForward);
+      return table.cumsum[type](context, axis(s, x.data(), out));
+    });
+  }
+}
+
+template <class T>
+void test_softmax() {
+  constexpr int type = type_index<T>();
+  for (const Shape& s : shapes()) {
+    const Buffer<T> x = drawn<T>(s.elements(), 2), g = drawn<T>(s.elements(), 3);
+    for (const auto kernel :
+         {&KernelTable::softmax, &KernelTable::log_softmax, &KernelTable::softmax_vjp, &KernelTable::log_softmax_vjp}) {
+      same_on_all<T>(s.elements(), "softmax", s, [&](const KernelTable& table, void* out) {
+        TestContext context(TestContext::kForward);
+        return (table.*kernel)[type](context, axis(s, x.data(), out, g.data()));
+      });
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  test_reductions<float>();
+  test_reductions<double>();
+  test_reductions<int32_t>();
+  test_softmax<float>();
+  test_softmax<double>();
+  return report();
+}
