@@ -1,6 +1,6 @@
 // What the walkers of the op table share: tensors from samples, calls by name, bits, and how far a result may be off.
 import { expect } from 'vitest';
-import { grad, manualSeed, Tensor, tensor } from '../lib/index.ts';
+import { grad, manualSeed, scope, Tensor, tensor } from '../lib/index.ts';
 import * as ops from '../lib/ops/index.ts';
 import type { DType, Row } from './op-samples/row.ts';
 import { samplesOf } from './op-samples/row.ts';
@@ -201,4 +201,32 @@ export function gradients(
   const outputs = results.filter((t) => t.requiresGrad);
   if (outputs.length === 0 || inputs.length === 0) return [];
   return grad(outputs, inputs, { gradOutputs: outputs.map(start), allowUnused: true, createGraph });
+}
+
+/** What computes results and gradients, and gives their bits. */
+export function runner(name: string, args: Args, dtype: DType): () => string[] {
+  const leaves: Tensor[] = [];
+  const tensors = replace(args, (x) => {
+    const t = toTensor(x, dtype);
+    if (isVariable(x)) leaves.push(t.requiresGrad_());
+    return t;
+  });
+  return () =>
+    scope(() => {
+      const results = call(name, tensors);
+      return bits([...results, ...gradients(results, leaves, (y) => y.detach())]);
+    });
+}
+
+export const largeSamples = (name: string, row: Row): Args[] =>
+  row.large === undefined ? [] : samplesOf(name, row.large);
+/** Samples to compare bits of, each with the dtypes to do it in: a dozen small ones, and all that are cut into chunks. */
+export function sized(name: string, row: Row): [Args, DType[]][] {
+  const dtypes = (row.dtypes ?? ['float32', 'float64']).filter((dtype) => dtype === 'float32' || dtype === 'float64');
+  return [
+    ...smallSamples(name, row)
+      .slice(0, 12)
+      .map((args): [Args, DType[]] => [args, dtypes]),
+    ...largeSamples(name, row).map((args): [Args, DType[]] => [args, ['float32']]),
+  ];
 }
