@@ -36,6 +36,7 @@ inline Vec<T> load_pieces(const T* p, ptrdiff_t stride) {
   asm("vinserti32x4 $2, %1, %0, %0" : "+v"(v) : "m"(piece(2)));
   asm("vinserti32x4 $3, %1, %0, %0" : "+v"(v) : "m"(piece(3)));
   return (Vec<T>)v;
+}
 
 // GCC 12 makes two conversions and two shuffles of the generic one.
 inline Vec<double> load_as_double(const float* p) {

@@ -154,16 +154,15 @@ describe('the forward pass', () => {
     const { saved, made, loss } = run(x);
     const has = (list: Tensor[], t: Tensor): boolean => list.includes(t);
     expect([x, made.h, leaves.w2].map((t) => has(saved, t))).toEqual([true, true, true]);
-    expect([made.z1, made.yHat, leaves.w1, leaves.b1, leaves.b2, y].map((t) => has(saved, t))).toEqual(
-      new Array(6).fill(false),
-    );
-    // Where each was saved, and ŷ - y, which the square reads; h serves the relu and the product.
+    expect([made.z1, leaves.w1, leaves.b1, leaves.b2].map((t) => has(saved, t))).toEqual(new Array(4).fill(false));
+    expect([made.yHat, y].map((t) => has(saved, t))).toEqual([true, true]);
+    // Where each was saved, and ŷ and y, which the loss reads; h serves the relu and the product.
     const at = (t: Tensor): number[][] => nodeOf(t).savedTensors.map((kept) => [...kept.shape]);
     expect(at(made.z1)).toEqual([]);
     expect(nodeOf(made.z1).nextFunctions[0]!.savedTensors).toEqual([x]);
     expect(nodeOf(made.h).savedTensors).toEqual([made.h]);
     expect(nodeOf(made.yHat).nextFunctions[0]!.savedTensors).toEqual([leaves.w2, made.h]);
-    expect(saved.reduce((sum, t) => sum + t.numel, 0)).toBe(4 + 8 + (8 + 8) + 1);
+    expect(saved.reduce((sum, t) => sum + t.numel, 0)).toBe(4 + 8 + (8 + 8) + (1 + 1));
     const forInput = run(x.detach().clone().requiresGrad_());
     expect([leaves.w1, leaves.w2].map((t) => has(forInput.saved, t))).toEqual([true, true]);
     // So a step between two backward passes is noticed.
