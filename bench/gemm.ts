@@ -1,11 +1,16 @@
-// Bench layer: matmul through the public API, in GFLOP/s, the output's memory reused. The share is of the best that 512³
-// reached, measured again before each figure: it stays in cache and runs at 98 % of the multiply-add units' peak.
-// Run: `npm run bench gemm`.
-import { randn, setNumThreads, type Tensor } from '../lib/index.ts';
-import { measure, printTable } from './measure.ts';
+// Bench layer: matrix products, natively: our commands through the executor beside every library that is installed, each
+// in a process of its own, in blocks that alternate. The share is of the multiply-add peak that the same rounds reached.
+// Run: `npm run bench gemm [--threads 1] [--only 512] [--layout NT] [--seconds 0.1] [--rivals dnn]`.
+import { geometricMean, merge, printTable, type Sampling, type Timing } from './measure.ts';
+import { buildPrograms, Program } from './native.ts';
+import type { Options } from './options.ts';
+import { save } from './results.ts';
+import { type Started, startMatmulRivals } from './rivals.ts';
 
 /** [batch, m, n, k] */
-const SHAPES: readonly (readonly [number, number, number, number])[] = [
+type Shape = readonly [number, number, number, number];
+
+const SHAPES: readonly Shape[] = [
   [1, 32, 32, 32],
   [1, 64, 64, 64],
   [1, 128, 10, 256],
@@ -25,39 +30,152 @@ const SHAPES: readonly (readonly [number, number, number, number])[] = [
   [96, 128, 128, 64],
 ];
 const LAYOUTS = ['NN', 'NT', 'TN'] as const;
-const SAMPLING = { warmup: 0.04, seconds: 0.12 };
+/** For the other precisions: where arithmetic dominates. */
+const LARGE = SHAPES.filter(([batch, m, n, k]) => batch === 1 && m >= 512 && m === n && n === k);
 
-/** A matrix (or a batch of them) that is stored transposed where the layout says T. */
-function operand(batch: number, rows: number, columns: number, layout: string): Tensor {
-  const lead = batch > 1 ? [batch] : [];
-  return layout === 'T' ? randn([...lead, columns, rows]).mT : randn([...lead, rows, columns]);
+/** What is multiplied, as bench/native/gemm.h names it, and the limit that it is held against. */
+const PRECISIONS = [
+  { name: 'f32', limit: 'f32', shapes: SHAPES, layouts: LAYOUTS },
+  { name: 'f64', limit: 'f64', shapes: LARGE, layouts: LAYOUTS },
+  // float32 in memory, rounded to bfloat16 within the call.
+  { name: 'medium', limit: 'bf16', shapes: LARGE, layouts: LAYOUTS },
+] as const;
+
+export interface Cell {
+  precision: string;
+  threads: number;
+  shape: string;
+  layout: string;
+  /** GFLOP/s, best and median. */
+  ours: Rate;
+  limit: number;
+  rivals: { name: string; rate: Rate }[];
 }
 
-function gflops(shape: readonly [number, number, number, number], layout: string): number {
-  const [batch, m, n, k] = shape;
-  const a = operand(batch, m, k, layout[0]!);
-  const b = operand(batch, k, n, layout[1]!);
-  return (2 * batch * m * n * k) / measure(() => a.matmul(b).dispose(), SAMPLING).best / 1e9;
+interface Rate {
+  best: number;
+  median: number;
 }
 
-export function run(): void {
-  const reference = new Map<number, number>();
-  const figures = SHAPES.map((shape) =>
-    [1, 2].flatMap((threads) => {
-      setNumThreads(threads);
-      return LAYOUTS.map((layout) => {
-        reference.set(threads, Math.max(reference.get(threads) ?? 0, gflops([1, 512, 512, 512], 'NN')));
-        return { threads, value: gflops(shape, layout) };
-      });
-    }),
-  );
-  const rows = SHAPES.map(([batch, ...sizes], i) => [
-    `${batch > 1 ? `${batch} × ` : ''}(${sizes.join(',')})`,
-    ...figures[i]!.flatMap(({ threads, value }) => [
-      value.toFixed(0),
-      `${((100 * value) / reference.get(threads)!).toFixed(0)} %`,
-    ]),
-  ]);
-  const header = [1, 2].flatMap((threads) => LAYOUTS.flatMap((layout) => [`${layout} ${threads}T`, 'share']));
-  printTable(['GFLOP/s, best', ...header], rows);
+const shapeName = ([batch, ...sizes]: Shape): string => `${batch > 1 ? `${batch} × ` : ''}(${sizes.join(',')})`;
+
+interface Bench {
+  ours: Program;
+  limits: Program;
+  rivals: Started[];
+  seconds: number;
+}
+
+const ROUNDS = 6;
+/** Rivals that are worth further rounds, after those in which all run: one may be disturbed. */
+const FINALISTS = 2;
+const HEATS = 2;
+
+async function measureCell(
+  bench: Bench,
+  precision: (typeof PRECISIONS)[number],
+  threads: number,
+  shape: Shape,
+  layout: string,
+): Promise<Cell | undefined> {
+  const work = 2 * shape.reduce((product, size) => product * size, 1);
+  const rate = ({ best, median }: Timing): Rate => ({ best: work / best / 1e9, median: work / median / 1e9 });
+  const request = `${threads} ${precision.name} ${layout} ${shape.join(' ')}`;
+  const sampling: Sampling = { warmup: bench.seconds / 4, seconds: bench.seconds };
+  const own: Timing[] = [];
+  const theirs = new Map<string, Timing[]>();
+  let limit = 0;
+  let inRace = bench.rivals;
+  for (let round = 0; round < ROUNDS; round++) {
+    const peak = await bench.limits.measure(`${threads} ${precision.limit} 0`, { warmup: 0.003, seconds: 0.015 });
+    if (peak) limit = Math.max(limit, 1 / peak.best / 1e9);
+    const timing = await bench.ours.measure(request, sampling);
+    if (!timing) return undefined;
+    own.push(timing);
+    for (const { name, process } of inRace) {
+      const other = await process.measure(request, sampling);
+      if (other) theirs.set(name, [...(theirs.get(name) ?? []), other]);
+    }
+    const best = (name: string): number => merge(theirs.get(name)!).best;
+    if (round + 1 < HEATS) continue;
+    inRace = inRace
+      .filter(({ name }) => theirs.has(name))
+      .sort((a, b) => best(a.name) - best(b.name))
+      .slice(0, FINALISTS);
+  }
+  const rivals = [...theirs].map(([name, timings]) => ({ name, rate: rate(merge(timings)) }));
+  rivals.sort((a, b) => b.rate.best - a.rate.best);
+  return { precision: precision.name, threads, shape: shapeName(shape), layout, ours: rate(merge(own)), limit, rivals };
+}
+
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+export const share = ({ ours, limit }: Cell): number => ours.best / limit;
+/** Against the best rival, best against best and median against median; undefined when nobody else can. */
+export const ratio = ({ ours, rivals }: Cell): number | undefined => rivals[0] && ours.best / rivals[0].rate.best;
+const medianRatio = ({ ours, rivals }: Cell): number | undefined =>
+  rivals[0] && ours.median / Math.max(...rivals.slice(0, FINALISTS).map(({ rate }) => rate.median));
+
+const times = (value: number | undefined): string => (value === undefined ? '-' : value.toFixed(2));
+
+function row(cell: Cell): string[] {
+  const others = cell.rivals.slice(0, 3).map(({ name, rate }) => `${name} ${rate.best.toFixed(1)}`);
+  return [
+    cell.shape,
+    cell.layout,
+    String(cell.threads),
+    cell.ours.best.toFixed(1),
+    cell.ours.median.toFixed(1),
+    percent(share(cell)),
+    times(ratio(cell)),
+    times(medianRatio(cell)),
+    others.join(', '),
+  ];
+}
+
+function summarize(cells: readonly Cell[]): void {
+  for (const { name } of PRECISIONS) {
+    for (const threads of [1, 2]) {
+      const mine = cells.filter((cell) => cell.precision === name && cell.threads === threads);
+      const compared = mine.filter((cell) => ratio(cell) !== undefined);
+      if (compared.length === 0) continue;
+      const lowest = compared.reduce((a, b) => (ratio(a)! < ratio(b)! ? a : b));
+      const mean = geometricMean(compared.map((cell) => ratio(cell)!));
+      console.log(
+        `${name}, ${threads} thread${threads > 1 ? 's' : ''}: ${mean.toFixed(3)} x the best rival (geometric mean of ` +
+          `${compared.length}), by medians ${geometricMean(compared.map((cell) => medianRatio(cell)!)).toFixed(3)}; ` +
+          `lowest ${ratio(lowest)!.toFixed(2)} at ${lowest.shape} ${lowest.layout} against ${lowest.rivals[0]!.name}`,
+      );
+    }
+  }
+  console.log();
+}
+
+export async function run(options: Options): Promise<void> {
+  buildPrograms();
+  const [ours, limits] = [await Program.start('gemm_chainrule'), await Program.start('limits')];
+  if (!ours || !limits) throw new Error('the programs of bench/native do not start');
+  const rivals = (await startMatmulRivals()).filter(({ name }) => options.rival(name));
+  const bench: Bench = { ours, limits, rivals, seconds: options.seconds ?? 0.025 };
+  console.log(`${ours.about} beside ${rivals.map(({ process }) => process.about).join(', ') || 'nobody'}\n`);
+  const cells: Cell[] = [];
+  for (const precision of PRECISIONS) {
+    const before = cells.length;
+    for (const shape of precision.shapes) {
+      for (const layout of precision.layouts) {
+        for (const threads of options.threads) {
+          if (!options.matches(precision.name, shapeName(shape), layout)) continue;
+          const cell = await measureCell(bench, precision, threads, shape, layout);
+          if (cell) cells.push(cell);
+        }
+      }
+    }
+    if (cells.length === before) continue;
+    printTable(
+      [precision.name, '', 'threads', 'GFLOP/s best', 'median', 'of peak', 'ratio', 'of medians', 'best rivals'],
+      cells.slice(before).map(row),
+    );
+  }
+  summarize(cells);
+  for (const { process } of [...rivals, { process: ours }, { process: limits }]) process.stop();
+  save('gemm', { isa: ours.about, rivals: rivals.map(({ name, process }) => ({ name, about: process.about })), cells });
 }

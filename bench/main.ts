@@ -1,33 +1,33 @@
-// Benchmarks: `npm run bench [name [number]]...`, names as below, all unless told; the number is the part's own.
-// Figures are for reading: no test asserts one. Compare within a run: absolute figures drift with the machine.
-import { availableParallelism, cpus } from 'node:os';
+// Benchmarks: `npm run bench [part]... [number] [--threads 1,2] [--only WORDS] [--seconds S] [--rivals WORDS]`, all parts
+// unless told. --only takes cases that contain each of its words, such as '512 nt'. Figures are for reading: no test
+// asserts one. Compare within a run: absolute figures drift with the machine.
 import { argv } from 'node:process';
-import { buildInfo } from '../lib/index.ts';
 import * as autograd from './autograd.ts';
 import * as eager from './eager.ts';
 import * as gemm from './gemm.ts';
+import * as limits from './limits.ts';
 import * as memory from './memory.ts';
+import { type Options, readOptions } from './options.ts';
+import { machine } from './results.ts';
+import * as rivals from './rivals.ts';
 import * as training from './training.ts';
 
-const PARTS: Record<string, (option?: number) => void | Promise<void>> = {
+const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
+  limits: limits.run,
+  gemm: gemm.run,
   eager: eager.run,
   training: training.run,
-  gemm: gemm.run,
   memory: memory.run,
   autograd: autograd.run,
+  rivals: rivals.run,
 };
 
-const { isa, threads, version } = buildInfo();
-console.log(
-  `${cpus()[0]?.model ?? 'unknown processor'}, ${availableParallelism()} cores, ${isa}, ${threads} threads, ` +
-    `Node ${process.version}, chainrule ${version}\n`,
-);
-const words = argv.slice(2);
-const names = words.filter((word) => Number.isNaN(Number(word)));
-const unknown = names.find((name) => !(name in PARTS));
+const { processor, cores, isa, node, version } = machine();
+console.log(`${processor}, ${cores} cores, ${isa}, Node ${node}, chainrule ${version}\n`);
+const { parts, options } = readOptions(argv.slice(2));
+const unknown = parts.find((part) => !(part in PARTS));
 if (unknown !== undefined) throw new Error(`no benchmark ${unknown}. Expected ${Object.keys(PARTS).join(', ')}.`);
-for (const name of names.length > 0 ? names : Object.keys(PARTS)) {
-  const option = Number(words[words.indexOf(name) + 1]);
-  console.log(`---- ${name} ----`);
-  await PARTS[name]!(Number.isNaN(option) ? undefined : option);
+for (const part of parts.length > 0 ? parts : Object.keys(PARTS)) {
+  console.log(`---- ${part} ----`);
+  await PARTS[part]!(options);
 }

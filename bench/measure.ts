@@ -75,3 +75,6 @@ export function printTable(header: readonly string[], rows: readonly (readonly s
   }
   console.log();
 }
+
+export const geometricMean = (values: readonly number[]): number =>
+  Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);

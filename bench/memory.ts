@@ -1,13 +1,14 @@
 // Bench layer: resident memory of the plainest training loop: no scope, no dispose, no await, so that the event loop
 // never turns. What matters is that it stays flat. Run: `npm run bench memory [steps]`.
 import { memoryStats, nn, optim, randint, randn } from '../lib/index.ts';
+import type { Options } from './options.ts';
 import { mlp } from './training.ts';
 
 const EARLY = 10_000;
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-export function run(steps = 100_000): void {
+export function run({ count: steps = 100_000 }: Options): void {
   const model = mlp([64, 256, 10], () => new nn.ReLU());
   const optimizer = new optim.SGD(model.parameters(), { lr: 0.01 });
   const loss = new nn.CrossEntropyLoss();

@@ -1,0 +1,62 @@
+// Bench layer: the libraries that we are measured against: which are here, which are not, and how to get those. Installs
+// nothing unless told. Run: `npm run bench:rivals`.
+import { buildPrograms, isBuilt, Program } from './native.ts';
+import { PyTorch } from './peers/pytorch.ts';
+
+export interface Matmul {
+  /** As results name it. */
+  name: string;
+  /** In out/bench, without its prefix. */
+  program: string;
+  args?: readonly string[];
+  environment?: Readonly<Record<string, string>>;
+  /** What Debian calls it. */
+  packages: string;
+}
+
+const openblas = (core: string): Matmul => ({
+  name: `OpenBLAS ${core}`,
+  program: 'gemm_openblas',
+  // Its own choice can be far off: on processors that it does not know it takes kernels of 2004.
+  environment: { OPENBLAS_CORETYPE: core },
+  packages: 'libopenblas-pthread-dev',
+});
+
+export const MATMUL_RIVALS: readonly Matmul[] = [
+  { name: 'oneDNN sgemm', program: 'gemm_dnnl', args: ['sgemm'], packages: 'libdnnl-dev' },
+  { name: 'oneDNN matmul', program: 'gemm_dnnl', packages: 'libdnnl-dev' },
+  openblas('SkylakeX'),
+  openblas('Haswell'),
+  openblas('SapphireRapids'),
+  { name: 'BLIS', program: 'gemm_blis', packages: 'libblis-openmp-dev' },
+  { name: 'libxsmm', program: 'gemm_libxsmm', packages: 'libxsmm-dev' },
+  { name: 'Eigen', program: 'gemm_eigen', packages: 'libeigen3-dev' },
+];
+
+export interface Started extends Matmul {
+  process: Program;
+}
+
+export async function startMatmulRivals(): Promise<Started[]> {
+  const started: Started[] = [];
+  for (const rival of MATMUL_RIVALS) {
+    // Its workers must be there when they are wanted: active waiting is every OpenMP library's best case.
+    const environment = { OMP_WAIT_POLICY: 'active', ...rival.environment };
+    const process = await Program.start(rival.program, rival.args, environment);
+    if (process) started.push({ ...rival, process });
+  }
+  return started;
+}
+
+export async function run(): Promise<void> {
+  buildPrograms();
+  const missing = new Set(MATMUL_RIVALS.filter(({ program }) => !isBuilt(program)).map(({ packages }) => packages));
+  for (const { name, process } of await startMatmulRivals()) {
+    console.log(`${name}: ${process.about}`);
+    process.stop();
+  }
+  const torch = await PyTorch.start();
+  torch?.stop();
+  if (!torch) missing.add('python3-torch');
+  if (missing.size > 0) console.log(`missing; to have them: apt-get install ${[...missing].join(' ')}`);
+}
