@@ -109,7 +109,7 @@ struct Problem {
         cv(make_view(kRows, c.m, c.n + c.c_gap, c.dims, c.batch, 0)),
         a(av.extent, c.at_end),
         b(bv.extent, c.at_end),
-        c(cv.extent - c.c_gap, c.at_end) {
+        c(std::max<int64_t>(cv.extent - c.c_gap, 0), c.at_end) {
     const auto fill = [&](Guarded<T>& to, const View& v, int64_t rows, int64_t cols, int operand) {
       for (int64_t e = 0; e < c.entries(); ++e) {
         for (int64_t i = 0; i < rows * cols; ++i) {
@@ -144,5 +144,35 @@ struct Problem {
   Guarded<T> a, b, c;
   GemmArgs args{};
 };
+
+// Integers: every sum is exact, so there is one right answer. Beyond the product nothing may be written.
+template <class T>
+void exact(const KernelTable& table, const Case& c, uint64_t seed, const Context& context) {
+  const auto draw = [seed](int operand, int64_t position) {
+    return static_cast<int>((position * 0x9E3779B97F4A7C15u + seed * 0xD1B54A32D192ED03u + operand) >> 40) % 5 - 2;
+  };
+  Problem<T> problem(c, draw);
+  const std::vector<T> before(problem.c.data(), problem.c.data() + problem.c.size());
+  std::vector<int> a(c.m * c.k), b(c.k * c.n), row(c.n);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = draw(0, i);
+  for (size_t i = 0; i < b.size(); ++i) b[i] = draw(1, i);
+  const Status status = table.gemm[type_index<T>()](context, problem.args);
+  CHECK(status == kOk, "%s: %s", table.isa, c.text().c_str());
+  std::vector<T> expected = before;
+  for (int64_t i = 0; i < c.m; ++i) {
+    std::fill(row.begin(), row.end(), 0);
+    for (int64_t p = 0; p < c.k; ++p) {
+      for (int64_t j = 0; j < c.n; ++j) row[j] += a[i * c.k + p] * b[p * c.n + j];
+    }
+    for (int64_t j = 0; j < c.n; ++j) {
+      const double value = c.alpha * row[j] + (c.beta == 0 ? 0 : c.beta * draw(2, i * c.n + j));
+      for (int64_t e = 0; e < c.entries(); ++e)
+        expected[problem.at(c, problem.cv, e) + i * problem.cv.rs + j] = T(value);
+    }
+  }
+  const auto same = [](T x, T y) { return x == y || (x != x && y != y); };  // the gaps stay NaN; -0 is 0
+  CHECK(std::equal(expected.begin(), expected.end(), problem.c.data(), same), "%s %zu bytes: %s", table.isa, sizeof(T),
+        c.text().c_str());
+}
 
 }  // namespace chainrule::test

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/table.h"
+#include "runtime/pool.h"
 
 namespace chainrule::test {
 
@@ -85,6 +86,15 @@ class TestContext {
   size_t chunks_ = 0;
   std::vector<void*> blocks_;
 };
+
+// `scratch`'s memory, and the chunks on the pool's threads.
+inline Context pool_context(TestContext& scratch) {
+  Context context = scratch;
+  context.parallel = [](void*, size_t chunks, void (*fn)(void*, size_t), void* arg) {
+    pool::parallel(chunks, fn, arg);
+  };
+  return context;
+}
 
 // n elements between two canaries; starts one element past a 64-byte boundary when `shifted`.
 template <class T>
