@@ -174,11 +174,11 @@ void sum_of_squares(Axis<T>& input) {
     items[i].n = s.reduce * s.inner;
     items[i].grad = input.x.data() + i * items[i].n;
   }
-  double want = 0;
+  double want = 7;  // is added to
   for (int64_t i = 0; i < s.elements(); ++i) want += double(input.x.data()[i]) * double(input.x.data()[i]);
   for_each_isa([&](const KernelTable& table) {
     TestContext scratch(TestContext::kForward);
-    double got = -1;
+    double got = 7;
     const Status status =
         table.list_sum_squares[type_index<T>()](pool_context(scratch), items.data(), items.size(), &got);
     CHECK(status == kOk && got == want, "%s sum of squares %s [%ld,%ld,%ld]: %g instead of %g", table.isa,

@@ -228,7 +228,7 @@ void sources(Walk& walk) {
 
 // Every optimizer with all its state, on a list of two tensors.
 void lists(Walk& walk) {
-  constexpr int kNumbers[] = {4, 7, 5, 3, 4}, kOperands[] = {3, 5, 5, 3, 4}, kFlags[] = {1, 2, 1, 0, 0};
+  constexpr int kNumbers[] = {4, 7, 5, 3, 4}, kOperands[] = {3, 5, 5, 3, 4}, kFlags[] = {4, 8, 4, 0, 0};
   for (int32_t type = 0; type < kFloatTypes; ++type) {
     for (int64_t n = 0; n <= kMost; ++n) {
       for (int32_t opcode = kCommand_sgd; opcode <= kCommand_adadelta; ++opcode) {
@@ -250,6 +250,7 @@ void lists(Walk& walk) {
       }
       Machine machine(walk.kernels);
       define(machine, type, n);
+      machine.define<double>(kTo, {0});
       walk.must(machine, Command(kCommand_sumSquares).add({type}).slot(kTo).add({2, n}).slot(kX).add({n}).slot(kY), n);
     }
   }
