@@ -93,16 +93,15 @@ uint32_t work(End end) {
   return count;
 }
 
-// Until `met()`, but not for longer than kSpin; returns whether it was. Does not yield: whoever shares the CPU would
-// keep it for a whole time slice, milliseconds in which jobs go by.
-template <class Condition>
-bool spin_until(const Condition& met) {
+// Yields now and then: with more threads than CPUs, the one that we wait for may need ours.
+bool spin_for_job() {
   const auto deadline = Clock::now() + kSpin;
   do {
     for (int i = 0; i < 16; ++i) {
-      if (met()) return true;
+      if (has_job()) return true;
       relax();
     }
+    sched_yield();
   } while (Clock::now() < deadline);
   return false;
 }
@@ -117,7 +116,7 @@ void* worker_main(void* worker) {
 #endif
   const auto enlisted = [index] { return index + 1 < pool.wanted.load(std::memory_order_relaxed); };
   for (;;) {
-    while (enlisted() && spin_until(has_job)) {
+    while (enlisted() && spin_for_job()) {
       if (const uint32_t count = work(End::kBack)) pool.finished.fetch_add(count, std::memory_order_release);
     }
     // Sequential consistency of `state` and `job`: either we see the job here, or its caller sees us parked.
@@ -226,13 +225,6 @@ uint32_t work_and_wake(size_t helpers) {
   return count;
 }
 
-// Until workers have completed `count` chunks. A worker that has not by then may need the CPU that we wait on.
-void wait_for_workers(uint32_t count) {
-  const auto done = [count] { return pool.finished.load(std::memory_order_acquire) == count; };
-  if (done() || spin_until(done)) return;
-  while (!done()) sched_yield();
-}
-
 }  // namespace
 
 void parallel(size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
@@ -249,7 +241,13 @@ void parallel(size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
   pool.job.store(static_cast<uint64_t>(chunks) << 32);
   const bool asleep = any_parked(workers);
   const uint32_t own = asleep ? work_and_wake(workers) : work(End::kFront);
-  wait_for_workers(static_cast<uint32_t>(chunks) - own);
+  for (int spins = 0; pool.finished.load(std::memory_order_acquire) != chunks - own; ++spins) {
+    if (spins % 64 == 63) {
+      sched_yield();
+    } else {
+      relax();
+    }
+  }
   pool.busy.store(false, std::memory_order_release);
 }
 
