@@ -54,9 +54,12 @@ inline V erf_derivative(V x) {
 // ---- x times a gate that rises from 0 to 1 -------------------------------------------------------------------------
 // The gate of x < 0 is tail(|x|), that of -x is 1 - tail(|x|): so the tail is computed, which keeps its relative
 // precision, and x gate(x) = max(x, 0) - |x| tail(|x|). `a` is |x|, held below where the tail vanishes: inf * 0 is NaN.
+// Tails are kLift times as large as they are, because |x| tail may be normal where the tail itself no longer is.
+constexpr double kLift = 0x1p10;
 template <class V>
-inline V gated(V x, V a, V tail) {
-  return fma(-a, tail, greater(constant<V>(-0.0), x));  // of the zeros it takes x
+inline V gated(V x, V a, V lifted_tail) {
+  // Of two zeros `greater` takes x.
+  return fma(a * Element<V>(-1 / kLift), lifted_tail, greater(constant<V>(-0.0), x));
 }
 // The derivative on the side of x < 0 gives that of the other, too.
 template <class V>
@@ -74,7 +77,7 @@ template <class V>
 inline V gelu(V x) {
   const V a = gelu_range(x);
   const ReducedExp<V> e = reduce_exp(a * Element<V>(-0.5), a);
-  return gated(x, a, scale(exp_reduced(e.r) * scaled_tail(a), e.n));
+  return gated(x, a, scale(exp_reduced(e.r, kLift) * scaled_tail(a), e.n));
 }
 template <class V>
 inline V gelu_derivative(V x) {
@@ -84,14 +87,15 @@ inline V gelu_derivative(V x) {
   return gate_slope(x, scale(exp_reduced(e.r) * factor, e.n));
 }
 
-// The tail of the logistic function: 1 / (1 + 1/e) with e = e^-u, and (d/du)(u tail(u)) times du/dx.
+// The logistic function's tail e / (1 + e), e = e^-u, and the slope of u tail(u); e and the tail lifted.
 template <class V>
 inline V logistic_tail(V e) {
-  return e / (1 + e);
+  return e / fma(e, constant<V>(1 / kLift), constant<V>(1));
 }
 template <class V>
 inline V logistic_slope(V u, V tail) {
-  return tail * fma(-u, 1 - tail, constant<V>(1));
+  const V t = tail * Element<V>(1 / kLift);
+  return t * fma(-u, 1 - t, constant<V>(1));
 }
 
 // 0.5 (1 + tanh(u)) = sigmoid(2 u), 2 u = x (k0 + k1 x^2), k1 = 0.044715 k0, k0 = 2 sqrt(2 / pi).
@@ -99,8 +103,8 @@ template <class V>
 inline V gelu_tanh_range(V x) {
   return at_most(abs(x), kSingle<V> ? 11 : 25);
 }
-// e^-2u for u >= 0. 2^-2u has the exponent as a sum, because its error is magnified |2u| times: k0 and k1, over ln 2,
-// as pairs, and k0.hi with bits to spare, so that what the sum adds to it is exact.
+// e^-2u for u >= 0, lifted. 2^-2u has the exponent as a sum, because its error is magnified |2u| times: k0 and k1, over
+// ln 2, as pairs, and k0.hi with bits to spare, so that what the sum adds to it is exact.
 template <class V>
 inline V gelu_tanh_exp(V a) {
   const Pair<double> k0 = kSingle<V> ? Pair<double>{0x1.26aecp+1, 0x1.0de73ap-22}
@@ -114,7 +118,7 @@ inline V gelu_tanh_exp(V a) {
   const V rest = fma_cancelling(k1_hi, square.hi, k0_hi - sum) + lost;
   const V n = nearest(a * sum, -1);
   const V f = fma(a, rest, fma_cancelling(a, sum, n));
-  return scale(exp_reduced(f * Element<V>(-0.69314718055994531)), n);
+  return scale(exp_reduced(f * Element<V>(-0.69314718055994531), kLift), n);
 }
 // Error 3.1, 3.1 ulp where the result is normal. Ends as gelu.
 template <class V>
@@ -137,12 +141,12 @@ inline V silu_range(V x) {
 template <class V>
 inline V silu(V x) {
   const V a = silu_range(x);
-  return gated(x, a, logistic_tail(exp_clamped(-a)));
+  return gated(x, a, logistic_tail(exp_clamped(-a, kLift)));
 }
 template <class V>
 inline V silu_derivative(V x) {
   const V a = silu_range(x);
-  return gate_slope(x, logistic_slope(a, logistic_tail(exp_clamped(-a))));
+  return gate_slope(x, logistic_slope(a, logistic_tail(exp_clamped(-a, kLift))));
 }
 
 // Error 2.8, 3.4 ulp.

@@ -26,26 +26,25 @@ inline ReducedExp<V> reduce_exp(V p, V q) {
   return {n, fma(n, constant<V>(-kLn2Lo<V>), fma_cancelling(p, q, n * -kLn2Hi<V>))};
 }
 
-// e^r = 1 + (r + r^2 p(r)) for |r| <= ln(2)/2.
-template <class V>
-inline V exp_poly(V r) {
-  if constexpr (kSingle<V>)
-    return poly(r, 0.49999994, 0.16666521, 0.041668266, 0.008368689, 0.0013821088);  // 2^-28 of e^r, 2^-26 of e^r - 1
-  else
-    return poly(r, 0.5, 0.16666666666666671, 0.041666666666666685, 0.0083333333333261341, 0.0013888888888874394,
-                0.00019841269874822109, 2.4801587347343801e-05, 2.7557255398566312e-06, 2.7557252911354708e-07,
-                2.5105217610026381e-08, 2.0921589006149914e-09);  // 2^-59
-}
+// e^r - 1 and e^r for |r| <= ln(2)/2.
 template <class V>
 inline V expm1_reduced(V r) {
-  return fma(r * r, exp_poly(r), r);
-}
-template <class V>
-inline V exp_reduced(V r) {
-  if constexpr (kFusedMultiplyAdd)
-    return fma(r, fma(r, exp_poly(r), constant<V>(1)), constant<V>(1));
+  V p;
+  if constexpr (kSingle<V>)
+    p = poly(r, 0.5, 0.166666672, 0.0416664667, 0.00833328627, 0.00139336521, 0.000199075876);  // 2^-29
   else
-    return 1 + expm1_reduced(r);
+    p = poly(r, 0.5, 0.16666666666666671, 0.041666666666666685, 0.0083333333333261341, 0.0013888888888874394,
+             0.00019841269874822109, 2.4801587347343801e-05, 2.7557255398566312e-06, 2.7557252911354708e-07,
+             2.5105217610026381e-08, 2.0921589006149914e-09);  // 2^-59
+  return fma(r * r, p, r);
+}
+// e^r times a power of two, which costs nothing in coefficients.
+template <class V>
+inline V exp_reduced(V r, double f = 1) {
+  if constexpr (kSingle<V> && kFusedMultiplyAdd)
+    return poly(r, f, f, f * 0.49999994, f * 0.16666521, f * 0.041668266, f * 0.008368689, f * 0.0013821088);  // 2^-28
+  else
+    return fma(expm1_reduced(r), constant<V>(f), constant<V>(f));
 }
 
 template <class V>
@@ -55,12 +54,12 @@ inline V clamp_exp(V x) {
   return at_most(at_least(x, kExpLow<V>), kSingle<V> ? 90 : 711);
 }
 
-// Error 1.0, 1.0 ulp. exp(-inf) = 0, exp(inf) = inf; results below the smallest normal are rounded once.
 template <class V>
-inline V exp_clamped(V x) {
+inline V exp_clamped(V x, double factor = 1) {
   const ReducedExp<V> e = reduce_exp(x);
-  return scale(exp_reduced(e.r), e.n);
+  return scale(exp_reduced(e.r, factor), e.n);
 }
+// Error 1.0, 1.0 ulp. exp(-inf) = 0, exp(inf) = inf; results below the smallest normal are rounded once.
 template <class V>
 inline V exp(V x) {
   return exp_clamped(clamp_exp(x));

@@ -64,6 +64,10 @@ inline V scale(V v, V n) {
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm256_sqrt_ps((__m256)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm256_sqrt_pd((__m256d)x); }
 
+// Past the cache, to an aligned address; stream_fence makes it visible to other threads.
+inline void stream(int32_t* p, Vec<int32_t> v) { _mm256_stream_si256((__m256i*)p, (__m256i)v); }
+inline void stream_fence() { _mm_sfence(); }
+
 template <class M>
 inline bool any(M mask) {
   return _mm256_movemask_epi8((__m256i)mask) != 0;

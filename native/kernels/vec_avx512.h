@@ -76,6 +76,10 @@ inline Vec<double> scale(Vec<double> v, Vec<double> n) {
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)x); }
 
+// Past the cache, to an aligned address; stream_fence makes it visible to other threads.
+inline void stream(int32_t* p, Vec<int32_t> v) { _mm512_stream_si512((__m512i*)p, (__m512i)v); }
+inline void stream_fence() { _mm_sfence(); }
+
 template <class M>
 inline bool any(M mask) {
   return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;

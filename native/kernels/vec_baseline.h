@@ -51,6 +51,9 @@ inline V scale(V v, V n) {
 #if defined(__SSE2__)
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)_mm_sqrt_ps((__m128)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)_mm_sqrt_pd((__m128d)x); }
+// Past the cache, to an aligned address; stream_fence makes it visible to other threads.
+inline void stream(int32_t* p, Vec<int32_t> v) { _mm_stream_si128((__m128i*)p, (__m128i)v); }
+inline void stream_fence() { _mm_sfence(); }
 template <class M>
 inline bool any(M mask) {
   return _mm_movemask_epi8((__m128i)mask) != 0;
@@ -64,6 +67,8 @@ inline Vec<double> sqrt(Vec<double> x) {
   for (size_t i = 0; i < kLanes<double>; ++i) x[i] = __builtin_sqrt(x[i]);
   return x;
 }
+inline void stream(int32_t* p, Vec<int32_t> v) { store(p, v); }
+inline void stream_fence() {}
 template <class M>
 inline bool any(M mask) {
   const Vec<uint64_t> m = (Vec<uint64_t>)mask;

@@ -51,6 +51,10 @@ inline V scale(V v, V n) {
 inline Vec<float> sqrt(Vec<float> x) { return (Vec<float>)vsqrtq_f32((float32x4_t)x); }
 inline Vec<double> sqrt(Vec<double> x) { return (Vec<double>)vsqrtq_f64((float64x2_t)x); }
 
+// Past the cache where the instruction set can ask for it.
+inline void stream(int32_t* p, Vec<int32_t> v) { store(p, v); }
+inline void stream_fence() {}
+
 template <class M>
 inline bool any(M mask) {
   return vmaxvq_u32((uint32x4_t)mask) != 0;

@@ -54,13 +54,14 @@ inline Real gate_slope(Real x) {
   if (std::isinf(x)) return 0;
   return gate(x) * gate(-x) * 2 * std::sqrt(2 / kPi) * (1 + 3 * Real(0.044715L) * x * x);
 }
+constexpr Real kBelowOverflow = sizeof(Real) > sizeof(double) ? 2000 : 300;  // of e^2x
 inline Real mish_gate(Real x) {
-  const Real e = std::exp(std::min(x, Real(2000)));
+  const Real e = std::exp(std::min(x, kBelowOverflow));
   return e * (e + 2) / (e * (e + 2) + 2);
 }
 inline Real mish_slope(Real x) {
   if (std::isinf(x)) return 0;
-  const Real e = std::exp(std::min(x, Real(2000))), d = e * (e + 2) + 2;
+  const Real e = std::exp(std::min(x, kBelowOverflow)), d = e * (e + 2) + 2;
   return 4 * e * (1 + e) / (d * d);
 }
 // x times a factor that vanishes faster than x grows.
@@ -132,7 +133,7 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 }
 , X { return 1 / (1 + x); }
 }
-, {OP(log2), SAVES_X, -1, kMax, 1.75, 1.5, 0.25, X{return std::log2(x);
+, {OP(log2), SAVES_X, -1, kMax, 1.875, 1.5, 0.25, X{return std::log2(x);
 }
 , X { return 1 / (x * std::log(Real(2))); }
 }
@@ -172,20 +173,20 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 }
 , X { return 1 / (1 + x * x); }
 }
-, {OP(erf), SAVES_X, -7, 7, 2.75, 3, 0.5, X{return std::erf(x);
+, {OP(erf), SAVES_X, -7, 7, 2.875, 3, 0.5, X{return std::erf(x);
 }
 , X { return 2 / std::sqrt(kPi) * std::exp(-x * x); }
 }
-, {OP(sigmoid), SAVES_Y, -750, 750, 2.25, 2.25, 0, X{return sigmoid(x);
+, {OP(sigmoid), SAVES_Y, -750, 750, 2.5, 2.25, 0, X{return sigmoid(x);
 }
 , Y { return y * (1 - y); }
 }
-, {OP(logSigmoid), SAVES_X, -800, 800, 1.75, 1.75, 1.25,
+, {OP(logSigmoid), SAVES_X, -800, 800, 1.875, 1.75, 1.25,
    X{return std::min(x, Real(0)) - std::log1p(std::exp(-std::fabs(x)));
 }
 , X { return sigmoid(-x); }
 }
-, {OP(softplus), SAVES_X, -750, 50, 1.75, 2, 1.25, X{return x > 20 ? x : std::log1p(std::exp(x));
+, {OP(softplus), SAVES_X, -750, 50, 1.875, 2, 1.25, X{return x > 20 ? x : std::log1p(std::exp(x));
 }
 , X { return x > 20 ? 1 : sigmoid(x); }
 }
@@ -202,7 +203,7 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 , X { return x > 0 ? 1 : p0; }
 , nullptr, 0.01
 }
-, {OP(elu), SAVES_X, -750, kMax, 2, 2, 1.5, X{return x > 0 ? x : p0* std::expm1(x);
+, {OP(elu), SAVES_X, -750, kMax, 2.375, 2, 1.5, X{return x > 0 ? x : p0* std::expm1(x);
 }
 , X { return x > 0 ? 1 : p0 * std::exp(x); }
 , nullptr, 1.3
