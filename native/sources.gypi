@@ -13,6 +13,7 @@
       "native/runtime/commands_source.cc",
       "native/runtime/executor.cc",
       "native/runtime/map.cc",
+      "native/runtime/map_walk.cc",
       "native/runtime/pool.cc",
       "native/runtime/slots.cc"
     ],

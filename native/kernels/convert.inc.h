@@ -76,6 +76,9 @@ void load_strided(void* dst, const void* src, ptrdiff_t stride, size_t n) {
   const From* __restrict from = static_cast<const From*>(src);
   if (stride == 1) {
     for (size_t i = 0; i < n; ++i) to[i] = convert<To>(from[i]);
+  } else if (stride == 0 && n > 0) {
+    const To v = convert<To>(from[0]);
+    for (size_t i = 0; i < n; ++i) to[i] = v;
   } else {
     for (size_t i = 0; i < n; ++i) to[i] = convert<To>(from[ptrdiff_t(i) * stride]);
   }
@@ -92,6 +95,22 @@ void store_strided(void* dst, ptrdiff_t stride, const void* src, size_t n) {
   }
 }
 
+// Whole cache lines past the cache, what lies before and after them by ordinary stores.
+constexpr size_t kCacheLine = 64;
+inline void stream_bytes(void* dst, const void* src, size_t bytes) {
+  char* to = static_cast<char*>(dst);
+  const char* from = static_cast<const char*>(src);
+  size_t i = -reinterpret_cast<uintptr_t>(to) % kCacheLine;
+  if (i > bytes) i = bytes;
+  __builtin_memcpy(to, from, i);
+  for (; i + kCacheLine <= bytes; i += kCacheLine) {
+    for (size_t part = 0; part < kCacheLine; part += kVectorBytes) {
+      stream(reinterpret_cast<int32_t*>(to + i + part), load(reinterpret_cast<const int32_t*>(from + i + part)));
+    }
+  }
+  __builtin_memcpy(to + i, from + i, bytes - i);
+}
+
 template <class Storage>
 constexpr void fill_convert_dtype(KernelTable& t, DType dtype) {
   t.load[dtype][kF32] = load_strided<float, Storage>;
@@ -103,6 +122,8 @@ constexpr void fill_convert_dtype(KernelTable& t, DType dtype) {
 }
 
 constexpr void fill_convert(KernelTable& t) {
+  t.stream = stream_bytes;
+  t.stream_fence = stream_fence;
   fill_convert_dtype<float>(t, kF32);
   fill_convert_dtype<double>(t, kF64);
   fill_convert_dtype<int32_t>(t, kI32);

@@ -3,6 +3,7 @@
 // place.
 #pragma once
 #include "convert.inc.h"
+#include "gemm_pack.inc.h"
 #include "math.inc.h"
 #include "table.h"
 
@@ -64,12 +65,25 @@ void map_kernel(void* out, const void* const* in, size_t n, const double* params
   store_n(y + i, Row::template eval<T>(x, p0, p1), n - i);
 }
 
+template <class T>
+void transpose(void* dst, int64_t pitch, const void* src, int64_t stride, int64_t rows, int64_t columns) {
+  constexpr int64_t kStep = kLanes<T>;
+  for (int64_t c = 0; c < columns; c += kStep) {
+    const size_t lanes = static_cast<size_t>(min_of(kStep, columns - c));
+    pack_vector(static_cast<T*>(dst) + c, pitch, static_cast<const T*>(src) + c * stride, 1, stride, rows, lanes,
+                lanes);
+  }
+}
+
 template <class Row, class... T>
 constexpr void fill_row(MapFn (&slots)[kComputeTypes]) {
   ((slots[kComputeType<T>] = map_kernel<T, Row>), ...);
 }
 
 constexpr void fill_elementwise(KernelTable& t) {
+  t.transpose[kF32] = transpose<float>;
+  t.transpose[kF64] = transpose<double>;
+  t.transpose[kI32] = transpose<int32_t>;
 #define UNARY(name, forward, pullback, saves)                  \
   fill_row<forward_##name, float, double>(t.map[kMap_##name]); \
   fill_row<pullback_##name, float, double>(t.map[kMap_##name##_vjp]);

@@ -1,5 +1,5 @@
 // Matmul, packing: copies a strip of a matrix of any strides into the order in which the tile kernel reads it.
-// Kernel layer; included by gemm.inc.h only.
+// Kernel layer; elementwise kernels turn their operands with it, too.
 #pragma once
 #include "loops.inc.h"
 

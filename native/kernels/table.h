@@ -150,12 +150,19 @@ struct RandomArgs {
 };
 using RandomFn = Status (*)(const Context&, const RandomArgs&);
 
+// dst[r * pitch + c] = src[r + c * stride] for r < rows and c < columns: elements of 4 or 8 bytes, turned in registers.
+using TransposeFn = void (*)(void* dst, int64_t pitch, const void* src, int64_t stride, int64_t rows, int64_t columns);
+
 struct KernelTable {
   const char* isa;
   int vector_bytes;
   MapFn map[kMapOpCount][kComputeTypes];  // null: not defined for that type
   LoadFn load[kDTypeCount][kComputeTypes];
   StoreFn store[kComputeTypes][kDTypeCount];
+  // Copies past the cache; the bytes are there for other threads after stream_fence.
+  void (*stream)(void* dst, const void* src, size_t bytes);
+  void (*stream_fence)();
+  TransposeFn transpose[kComputeTypes];
   AxisFn reduce[kReduceOpCount][kComputeTypes];  // argmax, argmin write int32
   AxisFn cumsum[kComputeTypes];
   AxisFn softmax[kFloatTypes], log_softmax[kFloatTypes];

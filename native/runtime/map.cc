@@ -1,6 +1,8 @@
-// Elementwise commands: decode, validate, merge dimensions, and feed kernels with contiguous blocks. Runtime layer.
-// Kernels see only contiguous blocks of their compute type; strided, broadcast and converted operands pass
-// through a block of scratch that stays in the first-level cache.
+// Elementwise commands: decode, validate, merge dimensions, and choose how to walk them (map_walk.cc). Runtime layer.
+#include "map.h"
+
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 
@@ -8,13 +10,16 @@
 
 namespace chainrule {
 
+using namespace map;
+
 namespace {
 
-constexpr int64_t kBlock = 448;         // elements: four float64 blocks, 14 KiB, on a stack that may be small
-constexpr int64_t kChunk = 16 * 1024;   // elements one thread claims at a time
 constexpr int64_t kInline = 32 * 1024;  // below this a hand-off costs more than it saves
-constexpr int kMaxOperands = 1 + kMaxMapInputs;
-constexpr int kMaxDims = 8;
+// Bytes of output from which stores go past the cache: measured, a chain of two ops over 16 MiB is 8 % slower for it,
+// one over 64 MiB 55 % faster; but no more than the last cache holds.
+constexpr int64_t kStreamBytes = 32 << 20;
+constexpr int64_t kStreamRun = 1024;  // bytes: shorter rows are mostly ends of lines
+constexpr int64_t kTurnLeast = 8;     // rows and columns below which elements go one by one
 
 // Inputs per elementwise op, in opcode order.
 constexpr int8_t kMapInputs[] = {
@@ -25,28 +30,6 @@ constexpr int8_t kMapInputs[] = {
 #define COMPARE(name, forward) 2,
 #define TERNARY(name, forward) 3,
 #include "../kernels/elementwise.def"
-};
-
-struct Operand {
-  DType dtype;
-  bool immediate;
-  double value;  // immediate only
-  char* base;
-  int64_t stride[kMaxDims];
-};
-
-struct Map {
-  MapFn kernel;
-  LoadFn load[kMaxMapInputs];
-  StoreFn store;
-  int32_t type;
-  int inputs, dims;
-  int64_t size[kMaxDims];
-  Operand operand[kMaxOperands];  // [0] is the output
-  double params[kMaxMapParams];
-  int64_t inner_blocks;  // pieces of kChunk elements that the innermost dimension is cut into
-  int64_t rows;          // product of the outer dimensions
-  int64_t rows_per_chunk;
 };
 
 // Removes dimensions of size 1 and joins neighbours that every operand walks as one.
@@ -92,88 +75,53 @@ bool elements_overlap(const Map& map) {
   return false;
 }
 
-struct alignas(64) Block {
-  double values[kBlock];
-};
-
-// n elements of the innermost dimension, from the given operand positions.
-void run_span(const Map& map, const int64_t* at, int64_t n, Block* scratch, int filled) {
-  const Operand& out = map.operand[0];
+// Finds the inputs to turn, and makes their fast dimension the last but one.
+void find_turned(Map& map) {
   const int inner = map.dims - 1;
-  const size_t out_width = kDTypeBytes[out.dtype], type_width = kDTypeBytes[map.type];
-  const bool direct_out = out.dtype == map.type && out.stride[inner] == 1;
-  bool direct = direct_out;
-  bool direct_in[kMaxMapInputs];
+  if (map.operand[0].stride[inner] != 1 || map.size[inner] < kTurnLeast) return;
+  int fast = -1;
   for (int i = 0; i < map.inputs; ++i) {
     const Operand& in = map.operand[i + 1];
-    direct_in[i] = !in.immediate && in.dtype == map.type && in.stride[inner] == 1;
-    direct = direct && (direct_in[i] || in.immediate);
-  }
-  bool constants = false;
-  for (int i = 0; i < map.inputs; ++i) constants = constants || !direct_in[i];
-  const int64_t step = direct && !constants ? n : kBlock;
-  for (int64_t done = 0; done < n; done += step) {
-    const size_t count = static_cast<size_t>(std::min(step, n - done));
-    const void* in[kMaxMapInputs];
-    for (int i = 0; i < map.inputs; ++i) {
-      const Operand& operand = map.operand[i + 1];
-      if (direct_in[i]) {
-        in[i] = operand.base + (at[i + 1] + done) * static_cast<int64_t>(type_width);
-        continue;
-      }
-      in[i] = &scratch[i];
-      // A constant is laid out once; so is an element that the whole innermost dimension shares.
-      if (filled & 1 << i) continue;
-      const int64_t stride = operand.stride[inner];
-      if (stride == 0 && done > 0) continue;
-      const size_t width = kDTypeBytes[operand.dtype];
-      const char* source = operand.base + (at[i + 1] + done * stride) * static_cast<int64_t>(width);
-      const size_t fill = stride == 0 ? static_cast<size_t>(std::min(n, kBlock)) : count;
-      map.load[i](&scratch[i], source, stride, fill);
-    }
-    char* target = out.base + (at[0] + done * out.stride[inner]) * static_cast<int64_t>(out_width);
-    if (direct_out) {
-      map.kernel(target, in, count, map.params);
-    } else {
-      Block result;
-      map.kernel(&result, in, count, map.params);
-      map.store(target, out.stride[inner], &result, count);
+    if (in.immediate || in.dtype != map.type || std::abs(in.stride[inner]) <= 1) continue;
+    for (int d = 0; d < inner; ++d) {
+      if (in.stride[d] != 1 || map.size[d] < kTurnLeast || (fast >= 0 && d != fast)) continue;
+      fast = d;
+      map.turned |= 1 << i;
     }
   }
+  if (fast < 0) return;
+  std::swap(map.size[fast], map.size[inner - 1]);
+  for (int o = 0; o <= map.inputs; ++o) std::swap(map.operand[o].stride[fast], map.operand[o].stride[inner - 1]);
 }
 
-void run_chunk(void* arg, size_t chunk) {
-  const Map& map = *static_cast<const Map*>(arg);
-  const int inner = map.dims - 1;
-  Block scratch[kMaxMapInputs];
-  int filled = 0;
-  for (int i = 0; i < map.inputs; ++i) {
-    const Operand& in = map.operand[i + 1];
-    if (!in.immediate) continue;
-    const int64_t n = std::min(map.size[inner], kBlock);
-    map.load[i](&scratch[i], &in.value, 0, static_cast<size_t>(n));
-    filled |= 1 << i;
-  }
-  const int64_t row_chunk = static_cast<int64_t>(chunk) / map.inner_blocks;
-  const int64_t begin = static_cast<int64_t>(chunk) % map.inner_blocks * kChunk;
-  const int64_t span = map.inner_blocks == 1 ? map.size[inner] : std::min(kChunk, map.size[inner] - begin);
-  const int64_t first = row_chunk * map.rows_per_chunk;
-  const int64_t last = std::min(first + map.rows_per_chunk, map.rows);
+// ---- the command ---------------------------------------------------------------------------------------------------
+int64_t stream_bytes() {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  static const int64_t last_cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (last_cache > 0) return std::min(last_cache, kStreamBytes);
+#endif
+  return kStreamBytes;
+}
 
-  int64_t index[kMaxDims] = {}, at[kMaxOperands];
-  for (int o = 0; o <= map.inputs; ++o) at[o] = begin * map.operand[o].stride[inner];
-  for (int64_t d = inner - 1, rest = first; d >= 0; rest /= map.size[d], --d) {
-    index[d] = rest % map.size[d];
-    for (int o = 0; o <= map.inputs; ++o) at[o] += index[d] * map.operand[o].stride[d];
+// Whether the output is to go past the cache: one that exceeds what the cache could keep for its reader, in runs of
+// whole lines, none of which an input has just brought in.
+bool streams(const Map& map, int64_t elements) {
+  const Operand& out = map.operand[0];
+  const int inner = map.dims - 1;
+  const int64_t width = static_cast<int64_t>(kDTypeBytes[map.type]);
+  if (elements * width < stream_bytes() || out.dtype != map.type || out.stride[inner] != 1) return false;
+  if (map.size[inner] * width < kStreamRun) return false;
+  for (int i = 1; i <= map.inputs; ++i) {
+    if (!map.operand[i].immediate && map.operand[i].base == out.base) return false;
   }
-  for (int64_t row = first; row < last; ++row) {
-    run_span(map, at, span, scratch, filled);
-    for (int d = inner - 1; d >= 0; --d) {
-      for (int o = 0; o <= map.inputs; ++o) at[o] += map.operand[o].stride[d];
-      if (++index[d] < map.size[d]) break;
-      for (int o = 0; o <= map.inputs; ++o) at[o] -= map.operand[o].stride[d] * map.size[d];
-      index[d] = 0;
-    }
+  return true;
+}
+
+void run_chunks(Map& map, const Context& context, int64_t elements, size_t chunks, void (*run)(void*, size_t)) {
+  if (elements < kInline) {
+    for (size_t chunk = 0; chunk < chunks; ++chunk) run(&map, chunk);
+  } else {
+    context.parallel(context.self, chunks, run, &map);
   }
 }
 
@@ -238,17 +186,24 @@ void run_map(Reader& reader, const KernelTable& kernels, const Context& context,
 
   merge_dimensions(map);
   const int64_t inner = map.size[map.dims - 1];
+  if (streams(map, elements)) {
+    map.stream = kernels.stream;
+    map.stream_fence = kernels.stream_fence;
+  }
+  map.block = static_cast<int64_t>((map.stream ? kStreamBlockBytes : kBlockBytes) / kDTypeBytes[map.type]);
+  find_turned(map);
+  if (map.turned) {
+    map.transpose = kernels.transpose[map.type];
+    map.turns_only = op == kMap_copy && map.operand[0].dtype == map.type;
+    return run_chunks(map, context, elements, turned_chunks(map), run_turned);
+  }
   map.rows = elements / inner;
-  map.inner_blocks = inner > kChunk ? (inner + kChunk - 1) / kChunk : 1;
+  map.inner_blocks = inner > kChunk ? ceil_div(inner, kChunk) : 1;
   map.rows_per_chunk = elements < kInline ? map.rows : std::max<int64_t>(1, kChunk / inner);
   if (elements < kInline) map.inner_blocks = 1;
-  const int64_t row_chunks = (map.rows + map.rows_per_chunk - 1) / map.rows_per_chunk;
+  const int64_t row_chunks = ceil_div(map.rows, map.rows_per_chunk);
   const size_t chunks = static_cast<size_t>(row_chunks * map.inner_blocks);
-  if (chunks == 1) {
-    run_chunk(&map, 0);
-  } else {
-    context.parallel(context.self, chunks, run_chunk, &map);
-  }
+  run_chunks(map, context, elements, chunks, run_chunk);
 }
 
 }  // namespace chainrule
