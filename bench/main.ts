@@ -4,10 +4,13 @@
 import { argv } from 'node:process';
 import * as autograd from './autograd.ts';
 import * as eager from './eager.ts';
+import * as elementwise from './elementwise.ts';
 import * as gemm from './gemm.ts';
 import * as limits from './limits.ts';
 import * as memory from './memory.ts';
+import * as optimizers from './optimizers.ts';
 import { type Options, readOptions } from './options.ts';
+import * as reductions from './reductions.ts';
 import { machine } from './results.ts';
 import * as rivals from './rivals.ts';
 import * as training from './training.ts';
@@ -15,6 +18,9 @@ import * as training from './training.ts';
 const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
   limits: limits.run,
   gemm: gemm.run,
+  elementwise: elementwise.run,
+  reductions: reductions.run,
+  optimizers: optimizers.run,
   eager: eager.run,
   training: training.run,
   memory: memory.run,

@@ -18,7 +18,7 @@ export function buildPrograms(): void {
   ];
   for (const args of jobs) {
     const { status, stdout, stderr } = spawnSync('cmake', args, { cwd: ROOT, encoding: 'utf8' });
-    if (status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${stdout}${stderr}`);
+    if (status !== 0) throw new Error(`cmake ${args.join(' ')} failed:\n${`${stdout}${stderr}`.slice(0, 4000)}`);
   }
 }
 

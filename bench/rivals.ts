@@ -55,7 +55,7 @@ export async function run(): Promise<void> {
     console.log(`${name}: ${process.about}`);
     process.stop();
   }
-  const torch = await PyTorch.start();
+  const torch = await PyTorch.start({ again: true });
   torch?.stop();
   if (!torch) missing.add('python3-torch');
   if (missing.size > 0) console.log(`missing; to have them: apt-get install ${[...missing].join(' ')}`);
