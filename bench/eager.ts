@@ -2,7 +2,9 @@
 // blocks that alternate with ours. Run: `npm run bench eager`.
 import { randn, setNumThreads, type Tensor, tensor, zeros } from '../lib/index.ts';
 import { measure, merge, printTable, scaled, type Timing } from './measure.ts';
+import type { Options } from './options.ts';
 import { PyTorch } from './peers/pytorch.ts';
+import { save } from './results.ts';
 
 interface Case {
   fn: () => void;
@@ -56,13 +58,22 @@ function cases(): Record<string, Case> {
 
 const ROUNDS = 3;
 
-export async function run(): Promise<void> {
+export interface EagerCell {
+  name: string;
+  /** Seconds an op. */
+  ours: Timing;
+  theirs: Timing | undefined;
+}
+
+export async function run(options: Options): Promise<void> {
   setNumThreads(1);
-  const torch = await PyTorch.start();
+  const torch = options.rival('PyTorch') ? await PyTorch.start() : undefined;
   const sampling = { warmup: 0.2, seconds: 0.3 };
   const rows: string[][] = [];
+  const results: EagerCell[] = [];
   const cells = ({ best, median, mean }: Timing): string[] => [best, median, mean].map((s) => (s * 1e6).toFixed(3));
   for (const [name, { fn, ops = 1 }] of Object.entries(cases())) {
+    if (!options.matches(name)) continue;
     const ours: Timing[] = [];
     const theirs: Timing[] = [];
     for (let round = 0; round < ROUNDS; round++) {
@@ -75,10 +86,12 @@ export async function run(): Promise<void> {
       const peer = scaled(merge(theirs), 1 / ops);
       row.push(...cells(peer), `${(peer.median / own.median).toFixed(2)} x`);
     }
+    results.push({ name: row[0]!, ours: own, theirs: torch && scaled(merge(theirs), 1 / ops) });
     rows.push(row);
   }
   torch?.stop();
   const header = ['per op, µs', 'best', 'median', 'mean'];
   if (torch) header.push('PyTorch best', 'median', 'mean', 'we are faster');
   printTable(header, rows);
+  save('eager', { pytorch: torch?.about, cells: results });
 }

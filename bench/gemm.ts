@@ -132,22 +132,24 @@ function row(cell: Cell): string[] {
   ];
 }
 
-function summarize(cells: readonly Cell[]): void {
-  for (const { name } of PRECISIONS) {
-    for (const threads of [1, 2]) {
-      const mine = cells.filter((cell) => cell.precision === name && cell.threads === threads);
-      const compared = mine.filter((cell) => ratio(cell) !== undefined);
-      if (compared.length === 0) continue;
-      const lowest = compared.reduce((a, b) => (ratio(a)! < ratio(b)! ? a : b));
-      const mean = geometricMean(compared.map((cell) => ratio(cell)!));
-      console.log(
-        `${name}, ${threads} thread${threads > 1 ? 's' : ''}: ${mean.toFixed(3)} x the best rival (geometric mean of ` +
-          `${compared.length}), by medians ${geometricMean(compared.map((cell) => medianRatio(cell)!)).toFixed(3)}; ` +
-          `lowest ${ratio(lowest)!.toFixed(2)} at ${lowest.shape} ${lowest.layout} against ${lowest.rivals[0]!.name}`,
-      );
-    }
-  }
-  console.log();
+/** A line for each precision and number of threads. */
+export function summary(cells: readonly Cell[]): string[] {
+  return PRECISIONS.flatMap(({ name }) =>
+    [...new Set(cells.map((cell) => cell.threads))]
+      .map((threads) => {
+        const mine = cells.filter((cell) => cell.precision === name && cell.threads === threads);
+        const compared = mine.filter((cell) => ratio(cell) !== undefined);
+        if (compared.length === 0) return '';
+        const lowest = compared.reduce((a, b) => (ratio(a)! < ratio(b)! ? a : b));
+        const mean = (of: typeof ratio): string => geometricMean(compared.map((cell) => of(cell)!)).toFixed(3);
+        return (
+          `${name}, ${threads} thread${threads > 1 ? 's' : ''}: ${mean(ratio)} x the best rival (geometric mean of ` +
+          `${compared.length}; ${mean(medianRatio)} by medians), lowest ${ratio(lowest)!.toFixed(2)}: ${lowest.shape} ` +
+          `${lowest.layout}, ${lowest.rivals[0]!.name}`
+        );
+      })
+      .filter(Boolean),
+  );
 }
 
 export async function run(options: Options): Promise<void> {
@@ -175,7 +177,7 @@ export async function run(options: Options): Promise<void> {
       cells.slice(before).map(row),
     );
   }
-  summarize(cells);
+  console.log(`${summary(cells).join('\n')}\n`);
   for (const { process } of [...rivals, { process: ours }, { process: limits }]) process.stop();
   save('gemm', { isa: ours.about, rivals: rivals.map(({ name, process }) => ({ name, about: process.about })), cells });
 }

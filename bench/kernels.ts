@@ -91,7 +91,7 @@ function row({ op, sizes, threads, elements, bytes, ours, theirs, limit }: Kerne
 const HEADER = ['', 'sizes', 'threads', 'µs best', 'median', 'G el/s', 'GB/s', 'of copy'];
 
 export async function runCases(part: string, cases: readonly Case[], options: Options): Promise<void> {
-  buildPrograms();
+  buildPrograms('limits');
   const limits = await Program.start('limits');
   if (!limits) throw new Error('bench/native/limits.cc does not start');
   const torch = options.rival('PyTorch') ? await PyTorch.start() : undefined;

@@ -26,7 +26,7 @@ export interface Limit {
 }
 
 export async function run({ threads, matches, seconds = 0.2 }: Options): Promise<void> {
-  buildPrograms();
+  buildPrograms('limits');
   const program = await Program.start('limits');
   if (!program) throw new Error('bench/native/limits.cc does not start');
   const found: Limit[] = [];

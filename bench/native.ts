@@ -10,11 +10,11 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 export const programPath = (name: string): string => `${ROOT}out/bench/bench_${name}`;
 export const isBuilt = (name: string): boolean => existsSync(programPath(name));
 
-/** Compiles what is out of date. A rival that was installed since is found. */
-export function buildPrograms(): void {
+/** Compiles what is out of date, all programs unless named. A rival that was installed since is found. */
+export function buildPrograms(...names: readonly string[]): void {
   const jobs = [
     ['--preset', 'bench'],
-    ['--build', '--preset', 'bench'],
+    ['--build', '--preset', 'bench', ...names.flatMap((name) => ['--target', `bench_${name}`])],
   ];
   for (const args of jobs) {
     const { status, stdout, stderr } = spawnSync('cmake', args, { cwd: ROOT, encoding: 'utf8' });

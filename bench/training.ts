@@ -2,7 +2,9 @@
 // blocks that alternate with ours, on as many threads. Run: `npm run bench training`.
 import { nn, optim, randint, randn, setNumThreads, type Tensor } from '../lib/index.ts';
 import { measure, merge, printTable, type Timing } from './measure.ts';
+import type { Options } from './options.ts';
 import { PyTorch } from './peers/pytorch.ts';
+import { save } from './results.ts';
 
 /** Layer sizes, batch, activation, loss, optimizer; peers/pytorch.py reads the same words. */
 const CASES = [
@@ -43,14 +45,22 @@ function trainingStep(name: string): () => void {
 
 const ROUNDS = 3;
 
-export async function run(): Promise<void> {
-  const torch = await PyTorch.start();
+export interface TrainingCell {
+  name: string;
+  threads: number;
+  ours: Timing;
+  theirs: Timing | undefined;
+}
+
+export async function run(options: Options): Promise<void> {
+  const torch = options.rival('PyTorch') ? await PyTorch.start() : undefined;
   const sampling = { warmup: 0.2, seconds: 0.5 };
   const rows: string[][] = [];
+  const results: TrainingCell[] = [];
   const cells = ({ best, median }: Timing): string[] => [best, median].map((s) => (1 / s).toFixed(1));
-  for (const name of CASES) {
+  for (const name of CASES.filter((each) => options.matches(each))) {
     const step = trainingStep(name);
-    for (const threads of [1, 2]) {
+    for (const threads of options.threads) {
       setNumThreads(threads);
       const ours: Timing[] = [];
       const theirs: Timing[] = [];
@@ -59,6 +69,7 @@ export async function run(): Promise<void> {
         if (torch) theirs.push(await torch.measure(name, threads, sampling));
       }
       const own = merge(ours);
+      results.push({ name, threads, ours: own, theirs: torch && merge(theirs) });
       const row = [name, String(threads), ...cells(own)];
       if (torch) {
         const peer = merge(theirs);
@@ -75,4 +86,5 @@ export async function run(): Promise<void> {
   const header = ['steps/s', 'threads', 'best', 'median'];
   if (torch) header.push('PyTorch best', 'median', 'ratio of best', 'of medians');
   printTable(header, rows);
+  save('training', { pytorch: torch?.about, cells: results });
 }
