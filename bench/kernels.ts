@@ -30,7 +30,7 @@ export interface KernelCell {
   limit: number;
 }
 
-const ROUNDS = 4;
+const ROUNDS = 3;
 
 /** The faster of two ways to copy that read and write as much in all. */
 async function copyLimit(limits: Program, bytes: number, threads: number): Promise<number> {

@@ -6,6 +6,7 @@ import * as autograd from './autograd.ts';
 import * as eager from './eager.ts';
 import * as elementwise from './elementwise.ts';
 import * as gemm from './gemm.ts';
+import * as javascript from './javascript.ts';
 import * as limits from './limits.ts';
 import * as memory from './memory.ts';
 import * as optimizers from './optimizers.ts';
@@ -23,6 +24,7 @@ const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
   optimizers: optimizers.run,
   eager: eager.run,
   training: training.run,
+  javascript: javascript.run,
   memory: memory.run,
   autograd: autograd.run,
   rivals: rivals.run,

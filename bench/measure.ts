@@ -43,6 +43,35 @@ export function measure(fn: () => void, { warmup = 0.2, seconds = 0.5 }: Samplin
   return summarize(samples);
 }
 
+/** Of what may answer later; what answers at once is not waited for. */
+export async function measureAsync(
+  fn: () => void | Promise<void>,
+  { warmup = 0.2, seconds = 0.5 }: Sampling = {},
+): Promise<Timing> {
+  const first = fn();
+  if (!(first instanceof Promise)) return measure(fn as () => void, { warmup, seconds });
+  await first;
+  const callFor = async (atLeast: number): Promise<number> => {
+    const end = now() + atLeast;
+    let calls = 0;
+    do {
+      await fn();
+      calls++;
+    } while (now() < end);
+    return calls;
+  };
+  await callFor(warmup);
+  const calls = await callFor(SAMPLE);
+  const samples: number[] = [];
+  const end = now() + seconds;
+  do {
+    const start = now();
+    for (let i = 0; i < calls; i++) await fn();
+    samples.push((now() - start) / calls);
+  } while (now() < end || samples.length < 3);
+  return summarize(samples);
+}
+
 function summarize(samples: readonly number[]): Timing {
   const sorted = [...samples].sort((a, b) => a - b);
   const mean = sorted.reduce((sum, value) => sum + value, 0) / sorted.length;

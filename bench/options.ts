@@ -8,6 +8,8 @@ export interface Options {
   seconds: number | undefined;
   /** What a part counts by: steps. */
   count: number | undefined;
+  /** Whether missing JavaScript rivals may be installed. */
+  install: boolean;
   /** Whether a case of these words is wanted. */
   matches(...words: string[]): boolean;
   /** Whether this rival is wanted. */
@@ -23,6 +25,7 @@ export function readOptions(args: readonly string[]): { parts: string[]; options
       seconds: { type: 'string' },
       only: { type: 'string', default: '' },
       rivals: { type: 'string', default: '' },
+      install: { type: 'boolean', default: false },
     },
   });
   const [only, rivals] = [values.only, values.rivals].map((text) => text.toLowerCase().split(' ').filter(Boolean));
@@ -32,6 +35,7 @@ export function readOptions(args: readonly string[]): { parts: string[]; options
     options: {
       threads: values.threads.split(',').map(Number),
       seconds: number(values.seconds),
+      install: values.install,
       count: number(positionals.find((word) => !Number.isNaN(Number(word)))),
       matches: (...words) => only!.every((part) => words.join(' ').toLowerCase().includes(part)),
       rival: (name) => rivals!.length === 0 || rivals!.some((part) => name.toLowerCase().includes(part)),

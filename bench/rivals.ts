@@ -1,6 +1,11 @@
 // Bench layer: the libraries that we are measured against: which are here, which are not, and how to get those. Installs
 // nothing unless told. Run: `npm run bench:rivals`.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { buildPrograms, isBuilt, Program } from './native.ts';
+import type { Options } from './options.ts';
 import { PyTorch } from './peers/pytorch.ts';
 
 export interface Matmul {
@@ -48,7 +53,21 @@ export async function startMatmulRivals(): Promise<Started[]> {
   return started;
 }
 
-export async function run(): Promise<void> {
+const SCRIPTS = fileURLToPath(new URL('./rivals/', import.meta.url));
+
+/** The packages of bench/rivals that are not there. */
+function missingPackages(): string[] {
+  const { dependencies } = JSON.parse(readFileSync(`${SCRIPTS}package.json`, 'utf8')) as {
+    dependencies: Record<string, string>;
+  };
+  const require = createRequire(`${SCRIPTS}package.json`);
+  return Object.keys(dependencies).filter((name) => {
+    const places = require.resolve.paths(name) ?? [];
+    return !places.some((place) => existsSync(`${place}/${name}/package.json`));
+  });
+}
+
+export async function run({ install }: Options): Promise<void> {
   buildPrograms();
   const missing = new Set(MATMUL_RIVALS.filter(({ program }) => !isBuilt(program)).map(({ packages }) => packages));
   for (const { name, process } of await startMatmulRivals()) {
@@ -58,5 +77,11 @@ export async function run(): Promise<void> {
   const torch = await PyTorch.start({ again: true });
   torch?.stop();
   if (!torch) missing.add('python3-torch');
+  // Without their install scripts, which may download: what they bring is all that they need.
+  if (install) spawnSync('npm', ['ci', '--ignore-scripts'], { cwd: SCRIPTS, stdio: 'inherit' });
+  const packages = missingPackages();
+  if (packages.length > 0) {
+    console.log(`missing: ${packages.join(', ')}; to have them: npm run bench:rivals -- --install`);
+  }
   if (missing.size > 0) console.log(`missing; to have them: apt-get install ${[...missing].join(' ')}`);
 }
