@@ -67,9 +67,14 @@ interface Bench {
 }
 
 const ROUNDS = 6;
+/** Of calls longer than LONG seconds, which are steadier. */
+const FEW_ROUNDS = 4;
+const LONG = 0.02;
 /** Rivals that are worth further rounds, after those in which all run: one may be disturbed. */
 const FINALISTS = 2;
 const HEATS = 2;
+/** How many times as slow as the best one may be and still run in the next heat. */
+const HOPELESS = 1.5;
 
 async function measureCell(
   bench: Bench,
@@ -86,22 +91,23 @@ async function measureCell(
   const theirs = new Map<string, Timing[]>();
   let limit = 0;
   let inRace = bench.rivals;
-  for (let round = 0; round < ROUNDS; round++) {
+  let rounds = ROUNDS;
+  for (let round = 0; round < rounds; round++) {
     const peak = await bench.limits.measure(`${threads} ${precision.limit} 0`, { warmup: 0.003, seconds: 0.015 });
     if (peak) limit = Math.max(limit, 1 / peak.best / 1e9);
     const timing = await bench.ours.measure(request, sampling);
     if (!timing) return undefined;
     own.push(timing);
+    if (timing.best > LONG) rounds = FEW_ROUNDS;
     for (const { name, process } of inRace) {
       const other = await process.measure(request, sampling);
       if (other) theirs.set(name, [...(theirs.get(name) ?? []), other]);
     }
     const best = (name: string): number => merge(theirs.get(name)!).best;
-    if (round + 1 < HEATS) continue;
-    inRace = inRace
-      .filter(({ name }) => theirs.has(name))
-      .sort((a, b) => best(a.name) - best(b.name))
-      .slice(0, FINALISTS);
+    inRace = inRace.filter(({ name }) => theirs.has(name)).sort((a, b) => best(a.name) - best(b.name));
+    const leader = inRace[0] && best(inRace[0].name);
+    inRace =
+      round + 1 < HEATS ? inRace.filter(({ name }) => best(name) < HOPELESS * leader!) : inRace.slice(0, FINALISTS);
   }
   const rivals = [...theirs].map(([name, timings]) => ({ name, rate: rate(merge(timings)) }));
   rivals.sort((a, b) => b.rate.best - a.rate.best);

@@ -103,7 +103,7 @@ async function inTurns(runners: readonly Runner[], sampling: Sampling): Promise<
   return new Map([...rounds].map(([name, timings]) => [name, merge(timings)]));
 }
 
-interface Result {
+export interface Result {
   work: string;
   timings: Record<string, Timing>;
 }

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { EagerCell } from '../bench/eager.ts';
 import { type Cell, ratio, share, summary } from '../bench/gemm.ts';
+import type { Result } from '../bench/javascript.ts';
 import type { KernelCell } from '../bench/kernels.ts';
 import type { Limit } from '../bench/limits.ts';
 import { geometricMean } from '../bench/measure.ts';
@@ -25,7 +26,7 @@ function image(name: string, alt: string, svg: string): string {
 }
 
 const percent = (part: number): string => `${(100 * part).toFixed(0)} %`;
-const micro = (seconds: number): string => (seconds * 1e6).toPrecision(3).replace(/e\+\d+$/, (e) => e);
+const micro = (seconds: number): string => (seconds * 1e6).toFixed(seconds < 1e-4 ? 2 : 0);
 const times = (value: number | undefined): string => (value === undefined ? '-' : value.toFixed(2));
 const versus = (ours: { best: number }, theirs: { best: number } | undefined): number | undefined =>
   theirs && theirs.best / ours.best;
@@ -130,6 +131,20 @@ function trainingSection(): string[] {
   return lines;
 }
 
+function javascriptSection(): string[] {
+  const found = load<{ products: Result[]; steps: Result[] }>('javascript');
+  if (!found) return [];
+  const tables = [found.products, found.steps].map((results) => {
+    const names = [...new Set(results.flatMap(({ timings }) => Object.keys(timings)))];
+    const rows = results.map(({ work, timings }) => [
+      work,
+      ...names.map((name) => (timings[name] ? micro(timings[name].median) : '-')),
+    ]);
+    return `${table(['µs, median', ...names], rows)}\n`;
+  });
+  return ['\n## Beside other JavaScript\n\nOne thread. `npm run bench javascript`\n', tables.join('\n')];
+}
+
 function introduction(machine: Machine): string {
   return `# Performance
 
@@ -158,5 +173,6 @@ const sections = [
     : []),
   ...(await kernelSections()),
   ...trainingSection(),
+  ...javascriptSection(),
 ];
-writeFileSync(docs('performance.md'), `${sections.join('\n')}\n`);
+writeFileSync(docs('performance.md'), `${sections.join('\n').trimEnd()}\n`);
