@@ -112,7 +112,7 @@ inline V cosh(V x) {
   }
 }
 
-// Error 2.4, 2.4 ulp. tanh(+-inf) = +-1, tanh(-0) = -0.
+// Error 2.5, 2.4 ulp. tanh(+-inf) = +-1, tanh(-0) = -0.
 template <class V>
 inline V tanh(V x) {
   // t / (t + 1) with t = (e^2|x| - 1) / 2.
@@ -122,7 +122,7 @@ inline V tanh(V x) {
   return copysign(t / (t + 1), x);
 }
 
-// Error 2.0, 2.0 ulp. sigmoid(-inf) = 0, sigmoid(inf) = 1; the negative tail keeps its relative precision.
+// Error 2.5, 2.0 ulp. sigmoid(-inf) = 0, sigmoid(inf) = 1; the negative tail keeps its relative precision.
 template <class V>
 inline V sigmoid(V x) {
   const V e = exp_clamped(at_least(-abs(x), kExpLow<V>));

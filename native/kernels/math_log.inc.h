@@ -51,14 +51,14 @@ inline V log_special(V x, V y) {
   return select((x == kInfinity<V>) | (x != x), x, y);
 }
 
-// Error 0.8, 0.8 ulp. log(+-0) = -inf, log(inf) = inf, NaN below zero.
+// Error 0.9, 0.8 ulp. log(+-0) = -inf, log(inf) = inf, NaN below zero.
 template <class V>
 inline V log(V x) {
   const Fraction<V> m = split_exponent(x);
   return log_special(x, log_fraction(m.f, m.k));
 }
 
-// Error 1.5, 1.3 ulp; exact at powers of two. Special values as log.
+// Error 1.9, 1.3 ulp; exact at powers of two. Special values as log.
 template <class V>
 inline V log2(V x) {
   const Fraction<V> m = split_exponent(x);

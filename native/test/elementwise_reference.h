@@ -27,7 +27,8 @@ struct Reference {
   Function pullback;                      // factor on g, as a function of what is saved
   Function pullback_magnitude = nullptr;  // where terms of the factor cancel: their size
   double p0 = 0, p1 = 0;
-  double underflow_steps = 0;  // more than the bound, in steps of the subnormals, where x times a subnormal is tiny
+  double underflow_steps =
+      0;  // of the pullback beyond its bound, in steps of the subnormals, where x times one is tiny
 };
 
 // The error of y in units in the last place of T at `magnitude`; below the normal numbers, in steps there.
@@ -212,23 +213,20 @@ constexpr Reference kReferences[] = {{OP(copy), SAVES_NONE, -kMax, kMax, 0, 0, 0
 }
 , X { return kSeluScale * (x > 0 ? 1 : kSeluAlpha * std::exp(x)); }
 }
-, {OP(gelu), SAVES_X, -40, 40, 5.75, 8.5, 0.5, X{return times(x, cdf(x));
+, {OP(gelu), SAVES_X, -40, 40, 7.75, 8.5, 0.5, X{return times(x, cdf(x));
 }
 , X { return cdf(x) + times(x, density(x)); }
 , X { return cdf(x) + std::fabs(times(x, density(x))); }
-, 0, 0, 5000
 }
 , {OP(geluTanh), SAVES_X, -25, 40, 3.5, 3.25, 2.5, X{return times(x, gate(x));
 }
 , X { return gate(x) + times(x, gate_slope(x)); }
 , X { return gate(x) + std::fabs(times(x, gate_slope(x))); }
-, 0, 0, 5000
 }
-, {OP(silu), SAVES_X, -750, 750, 3, 3.25, 1.25, X{return times(x, sigmoid(x));
+, {OP(silu), SAVES_X, -750, 750, 3.25, 3.25, 1.25, X{return times(x, sigmoid(x));
 }
 , X { return sigmoid(x) + times(x, sigmoid(x) * sigmoid(-x)); }
 , X { return sigmoid(x) + std::fabs(times(x, sigmoid(x) * sigmoid(-x))); }
-, 0, 0, 5000
 }
 , {OP(mish), SAVES_X, -750, 750, 4, 3.75, 3.5, X{return times(x, mish_gate(x));
 }
