@@ -106,7 +106,7 @@ class Machine {
   void define(int32_t slot, const std::vector<T>& values) {
     const size_t bytes = values.size() * sizeof(T);
     CHECK(executor.slots().define(slot, bytes) == SlotTable::Defined::kYes, "slot %d", slot);
-    memcpy(executor.slots().find(slot)->block, values.data(), bytes);
+    if (bytes > 0) memcpy(executor.slots().find(slot)->block, values.data(), bytes);
   }
   // All that the slot holds; empty when it holds nothing.
   template <class T>

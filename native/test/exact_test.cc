@@ -97,7 +97,8 @@ int64_t expected(ReduceOp op, const std::vector<int>& row) {
   int64_t sum = 0, product = 1;
   size_t best = 0;
   for (size_t j = 0; j < row.size(); ++j) {
-    sum += row[j], product *= row[j];
+    sum += row[j];
+    if (op == kProd) product *= row[j];
     if (op == kAmax || op == kArgmax ? row[j] > row[best] : row[j] < row[best]) best = j;
   }
   if (op == kArgmax || op == kArgmin) return static_cast<int64_t>(best);
@@ -127,8 +128,9 @@ struct Axis {
       memset(out.data(), 0xff, want.size() * sizeof(Out));
       TestContext scratch(TestContext::kForward);
       const Status status = kernel(table)(pool_context(scratch), args);
-      CHECK(status == kOk && !memcmp(out.data(), want.data(), want.size() * sizeof(Out)), "%s %s %s [%ld,%ld,%ld]",
-            table.isa, what, kTypeNames[type_index<T>()], long(shape.outer), long(shape.reduce), long(shape.inner));
+      const bool equal = want.empty() || !memcmp(out.data(), want.data(), want.size() * sizeof(Out));
+      CHECK(status == kOk && equal, "%s %s %s [%ld,%ld,%ld]", table.isa, what, kTypeNames[type_index<T>()],
+            long(shape.outer), long(shape.reduce), long(shape.inner));
     });
   }
   Shape shape;
