@@ -17,6 +17,18 @@ import { expectClose, f64, gradOf, leaf, thrownBy, values } from './support.ts';
 const versionOf = (t: Tensor): number => t.storage.version;
 
 describe('the version of a storage', () => {
+  it('the line of a change is noted once for what was saved, and not for a graph that was dropped long ago', () => {
+    const w = leaf([1, 2]);
+    w.square();
+    const lines = [1, 2, 3].map(() => {
+      noGrad(() => w.add_(1));
+      const line = w.storage.changedAt;
+      w.storage.changedAt = '';
+      return line;
+    });
+    expect(lines).toEqual([expect.stringMatching(/in-place\.test\.ts:\d+/), '', '']);
+  });
+
   const x = (): Tensor => f64([1, 2]);
   const changes: [string, (t: Tensor) => unknown][] = [
     ['add_', (t) => t.add_(1)],

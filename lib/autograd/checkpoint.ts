@@ -157,7 +157,7 @@ export class Region {
 
   #releaseWhenFreed(): void {
     if (!this.#ran || this.#freed < this.#entries.length) return;
-    for (const storage of this.#unchanged.keys()) storage.savers--;
+    for (const [storage, { version }] of this.#unchanged) storage.letGo(version);
     this.#letGoOfArguments();
     this.#spent();
   }

@@ -217,7 +217,7 @@ export function letGo(entry: Saved): void {
     return;
   }
   freed.bytes += entry.tensor.nbytes;
-  entry.storage.savers--;
+  entry.storage.letGo(entry.version);
   disown(entry.storage);
 }
 

@@ -133,6 +133,7 @@ function convolve(x: Tensor, weight: Tensor, bias: Tensor | null, geometry: Geom
         { size: groups, a: rows.strides[0]!, b: columns.strides[1]!, c: m * n },
       ],
       alpha: 1,
+      bias: null,
       beta: bias ? 1 : 0,
     });
     flush();

@@ -52,25 +52,40 @@ const asMatrix = (v: Tensor, shape: Shape, strides: Shape): View => ({
 const asRow = (v: Tensor): View => asMatrix(v, [1, v.shape[0]!], [0, v.strides[0]!]);
 const asColumn = (v: Tensor): View => asMatrix(v, [v.shape[0]!, 1], [v.strides[0]!, 0]);
 
-/** out = a @ b + beta * out; out is row-major of shape batch + [m, n]. */
-function gemm(out: View, batch: Shape, a: View, b: View, beta = 0): void {
-  const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(-1)!];
+/** Which factors of a product are taken transposed: nothing is copied for it, and no view recorded. */
+interface Turned {
+  readonly a: boolean;
+  readonly b: boolean;
+}
+const AS_THEY_ARE: Turned = { a: false, b: false };
+
+const NO_BATCH: readonly commands.Batch[] = [];
+
+/** out = a @ b + beta * (bias or out); out is row-major of shape batch + [m, n]. */
+function gemm(out: View, batch: Shape, a: View, b: View, turned: Turned, beta = 0, bias: View | null = null): void {
+  const [aRow, aCol] = turned.a ? [a.shape.length - 1, a.shape.length - 2] : [a.shape.length - 2, a.shape.length - 1];
+  const [bRow, bCol] = turned.b ? [b.shape.length - 1, b.shape.length - 2] : [b.shape.length - 2, b.shape.length - 1];
   const stride = (t: View, d: number): number => {
     const own = d - (batch.length - (t.shape.length - 2));
     return own < 0 || t.shape[own] === 1 ? 0 : t.strides[own]!;
   };
+  const n = b.shape[bCol]!;
   commands.matmul(out, a, b, {
-    m,
+    m: a.shape[aRow]!,
     n,
-    k,
-    aRow: a.strides.at(-2)!,
-    aCol: a.strides.at(-1)!,
-    bRow: b.strides.at(-2)!,
-    bCol: b.strides.at(-1)!,
+    k: a.shape[aCol]!,
+    aRow: a.strides[aRow]!,
+    aCol: a.strides[aCol]!,
+    bRow: b.strides[bRow]!,
+    bCol: b.strides[bCol]!,
     cRow: n,
-    batch: batch.map((size, d) => ({ size, a: stride(a, d), b: stride(b, d), c: out.strides[d]! })),
+    batch:
+      batch.length === 0
+        ? NO_BATCH
+        : batch.map((size, d) => ({ size, a: stride(a, d), b: stride(b, d), c: out.strides[d]! })),
     alpha: 1,
     beta,
+    bias,
   });
 }
 
@@ -90,16 +105,31 @@ const mT = (x: Tensor): Tensor => transpose(x, -2, -1);
 
 // ---- matrix @ matrix ------------------------------------------------------------------------------------------------------
 /**
- * Which of two factors lie transposed. Their gradients are made to lie so too: a weight used as W.T gets its gradient
- * row-major, and no copy has to turn it.
+ * How the factors of a product were read and how they lie. Their gradients are made to lie as they do: a weight used as
+ * W.T gets its gradient row-major, and no copy has to turn it.
  */
-type Layout = readonly [a: boolean, b: boolean];
+interface Layout {
+  readonly turned: Turned;
+  readonly lies: Turned;
+}
 const liesTransposed = (t: Tensor): boolean => t.strides.at(-2) === 1 && t.strides.at(-1) !== 1;
-const layoutOf = (a: Tensor, b: Tensor): Layout => [liesTransposed(a), liesTransposed(b)];
-const gradA = (g: Tensor, b: Tensor, [transposed]: Layout): Tensor =>
-  transposed ? mT(product(b, mT(g))) : product(g, mT(b));
-const gradB = (g: Tensor, a: Tensor, [, transposed]: Layout): Tensor =>
-  transposed ? mT(product(mT(g), a)) : product(mT(a), g);
+const layoutOf = (a: Tensor, b: Tensor, turned: Turned): Layout => ({
+  turned,
+  lies: { a: liesTransposed(a), b: liesTransposed(b) },
+});
+
+function gradA(g: Tensor, b: Tensor, { turned, lies }: Layout): Tensor {
+  const along = turned.a === lies.a;
+  const own = along ? product(g, b, { a: false, b: !turned.b }) : product(b, g, { a: turned.b, b: true });
+  return lies.a ? mT(own) : own;
+}
+function gradB(g: Tensor, a: Tensor, { turned, lies }: Layout): Tensor {
+  const along = turned.b === lies.b;
+  const own = along ? product(a, g, { a: !turned.a, b: false }) : product(g, a, { a: true, b: turned.a });
+  return lies.b ? mT(own) : own;
+}
+const tangent = (ta: Tensor | null, tb: Tensor | null, a: Tensor, b: Tensor, { turned }: Layout): Tensor | null =>
+  plus(ta && product(ta, b, turned), tb && product(a, tb, turned));
 
 /** Inside vmap. */
 const isBatched = (a: Tensor, b: Tensor): boolean => a.physical !== null || b.physical !== null;
@@ -109,22 +139,27 @@ const productRule = (name: string): Rule<Layout> => ({
   name,
   broadcasts: true,
   vjp: [(g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
-  jvp: ([ta, tb], [a, b]) => plus(ta && product(ta, b!), tb && product(a!, tb)),
+  jvp: ([ta, tb], [a, b], layout) => tangent(ta!, tb!, a!, b!, layout),
 });
 const mmRule = productRule('MmBackward');
 const bmmRule = productRule('BmmBackward');
 
-/** a (…, m, k) @ b (…, k, n), batches broadcast. */
-function product(a: Tensor, b: Tensor): Tensor {
-  if (a.code === BF16) return widened(product, a, b);
-  const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+const rowsOf = (t: Tensor, turned: boolean): number => t.shape[t.ndim - (turned ? 1 : 2)]!;
+
+/** a (…, m, k) @ b (…, k, n), batches broadcast, either taken transposed. */
+function product(a: Tensor, b: Tensor, turned = AS_THEY_ARE): Tensor {
+  if (a.code === BF16) return widened((a, b) => product(a!, b!, turned), a, b);
   let out: Tensor;
-  if (isBatched(a, b)) out = overBatch(matmul, a, b)!;
-  else {
-    out = fresh([...batch, a.shape.at(-2)!, b.shape.at(-1)!], a.code);
-    gemm(out, batch, a, b);
+  let batch: Shape = [];
+  if (isBatched(a, b)) {
+    out = overBatch(matmul, turned.a ? mT(a) : a, turned.b ? mT(b) : b)!;
+    batch = out.shape.slice(0, -2);
+  } else {
+    if (a.ndim > 2 || b.ndim > 2) batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
+    out = fresh([...batch, rowsOf(a, turned.a), rowsOf(b, !turned.b)], a.code);
+    gemm(out, batch, a, b, turned);
   }
-  return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), layoutOf(a, b));
+  return finish(out, batch.length > 0 ? bmmRule : mmRule, [a, b], savedOf(a, b), layoutOf(a, b, turned));
 }
 
 /**
@@ -185,7 +220,7 @@ export function mv(a: Tensor, x: Tensor): Tensor {
     out = overBatch((a: Tensor, x: Tensor) => (x.ndim === 1 ? matmul(a, x) : squeeze(matmul(a, mT(x)), -1)), a, x)!;
   } else {
     out = fresh([a.shape[0]!], a.code);
-    gemm(asColumn(out), [], a, asColumn(x));
+    gemm(asColumn(out), [], a, asColumn(x), AS_THEY_ARE);
   }
   return finish(out, mvRule, [a, x], savedOf(a, x), null);
 }
@@ -209,7 +244,7 @@ export function dot(a: Tensor, b: Tensor): Tensor {
   if (isBatched(a, b)) out = overBatch(rowTimesColumn, a, b)!;
   else {
     out = fresh([], a.code);
-    gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b));
+    gemm(asMatrix(out, [1, 1], [1, 1]), [], asRow(a), asColumn(b), AS_THEY_ARE);
   }
   return finish(out, dotRule, [a, b], savedOf(a, b), null);
 }
@@ -227,9 +262,20 @@ const addmmRule: Rule<Layout> = {
   name: 'AddmmBackward',
   broadcasts: true,
   vjp: [(g) => g, (g, [, b], layout) => gradA(g, b!, layout), (g, [a], layout) => gradB(g, a!, layout)],
-  jvp: ([tbias, ta, tb], [a, b], _, out) =>
-    plus(tbias && expand(tbias, out.shape), plus(ta && product(ta, b!), tb && product(a!, tb))),
+  jvp: ([tbias, ta, tb], [a, b], layout, out) =>
+    plus(tbias && expand(tbias, out.shape), tangent(ta!, tb!, a!, b!, layout)),
 };
+
+/** A bias of one row is added in the store of the product, any other is where the product is added to. */
+function productPlus(bias: Tensor, a: Tensor, b: Tensor, turned: Turned): Tensor {
+  if (a.code === BF16) return widened((bias, a, b) => productPlus(bias!, a!, b!, turned), bias, a, b);
+  if (bias.physical !== null || isBatched(a, b)) return add(product(a, b, turned), bias);
+  const out = fresh([rowsOf(a, turned.a), rowsOf(b, !turned.b)], a.code);
+  const inStore = bias.ndim === 1 && bias.shape[0] === out.shape[1] && bias.isContiguous;
+  if (!inStore) commands.copy(out, bias);
+  gemm(out, [], a, b, turned, 1, inStore ? bias : null);
+  return finish(out, addmmRule, [bias, a, b], savedOf(a, b), layoutOf(a, b, turned));
+}
 
 /** bias + a @ b, the bias broadcast to (m, n). */
 export function addmm(bias: Tensor, a: Tensor, b: Tensor): Tensor {
@@ -243,13 +289,10 @@ export function addmm(bias: Tensor, a: Tensor, b: Tensor): Tensor {
   if (!sameShape(broadcastShapes('addmm', shape, bias.shape), shape)) {
     throw new ShapeError(`addmm: the bias of shape ${show(bias.shape)} does not broadcast to ${show(shape)}.`);
   }
-  if (a.code === BF16) return widened(addmm, bias, a, b);
-  if (bias.physical !== null || isBatched(a, b)) return add(product(a, b), bias);
-  const out = fresh(shape, a.code);
-  commands.copy(out, bias);
-  gemm(out, [], a, b, 1);
-  return finish(out, addmmRule, [bias, a, b], savedOf(a, b), layoutOf(a, b));
+  return productPlus(bias, a, b, AS_THEY_ARE);
 }
+
+const BY_ROWS_OF_WEIGHT: Turned = { a: false, b: true };
 
 /** x (…, in) times weight (out, in) transposed, plus bias (out): torch.nn.functional.linear. */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
@@ -267,9 +310,8 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
       throw new ShapeError(`linear: the bias has shape ${show(bias.shape)}. Expected [${weight.shape[0]}].`);
     }
   }
-  const w = transpose(weight, 0, 1);
-  if (bias === undefined || bias === null) return matmul(x, w);
-  if (x.ndim === 1) return add(mv(weight, x), bias);
-  if (x.ndim === 2) return addmm(bias, x, w);
-  return view(addmm(bias, asRows(x), w), [...x.shape.slice(0, -1), weight.shape[0]!]);
+  if (x.ndim === 1) return bias ? add(mv(weight, x), bias) : mv(weight, x);
+  const rows = x.ndim === 2 ? x : asRows(x);
+  const out = bias ? productPlus(bias, rows, weight, BY_ROWS_OF_WEIGHT) : product(rows, weight, BY_ROWS_OF_WEIGHT);
+  return x.ndim === 2 ? out : view(out, [...x.shape.slice(0, -1), weight.shape[0]!]);
 }

@@ -133,13 +133,15 @@ export interface Gemm {
   batch: readonly Batch[];
   alpha: number;
   beta: number;
+  /** n elements in a row, added to every row of the product. */
+  bias: View | null;
 }
 
-/** out = alpha * a @ b + beta * out, for every batch entry. Strides in elements. */
+/** out = alpha * a @ b + beta * (bias or out), for every batch entry. Strides in elements. */
 export function matmul(out: View, a: View, b: View, g: Gemm): void {
   const start = begin();
   let at = start + 1;
-  words[at++] = out.code | (g.batch.length << 8);
+  words[at++] = out.code | (g.batch.length << 8) | (g.bias === null ? 0 : 1 << 12);
   words[at++] = g.m;
   words[at++] = g.n;
   words[at++] = g.k;
@@ -158,7 +160,8 @@ export function matmul(out: View, a: View, b: View, g: Gemm): void {
   at = number(at, g.beta);
   at = operand(at, out);
   at = operand(at, a);
-  end(start, MATMUL, operand(at, b));
+  at = operand(at, b);
+  end(start, MATMUL, g.bias === null ? at : operand(at, g.bias));
 }
 
 // ---- along one axis: x as [outer, reduce, inner], contiguous --------------------------------------------------------------

@@ -17,7 +17,7 @@ export class Storage {
   version = 0;
   /** Left to the garbage collector, which need be told only once. */
   adopted = false;
-  /** How many values saved for a backward pass lie in it. */
+  /** How many values of its present version are saved for a backward pass. A graph that is dropped does not say so. */
   savers = 0;
   /** Where it was last changed in place while it had savers. */
   changedAt = '';
@@ -32,7 +32,14 @@ export class Storage {
   /** Counts a change in place, and notes where in the user's program it is if a backward pass may trip over it. */
   changed(): void {
     this.version++;
-    if (this.savers > 0) this.changedAt = callSite();
+    if (this.savers === 0) return;
+    this.changedAt = callSite();
+    this.savers = 0;
+  }
+
+  /** A value that was saved at `version` is needed no longer. */
+  letGo(version: number): void {
+    if (version === this.version) this.savers--;
   }
 }
 

@@ -89,6 +89,8 @@ class Block {
     alignas(64) T turned[kTurnedRows * kTileCols<T>];
     Tile<T> t;
     t.c_rs = g_.c_rs;
+    const bool biased = g_.bias && p0 == 0;
+    t.from_rs = !biased ? g_.c_rs : g_.exchanged ? kTileCols<T> : 0;
     t.alpha = g_.alpha;
     t.beta = p0 == 0 ? g_.beta : T(1);
     t.tail = static_cast<size_t>(cols - (vectors - 1) * lanes);
@@ -108,7 +110,7 @@ class Block {
                  p + t.k == to ? next
                  : g_.pack_b   ? nullptr
                                : t.b + t.k * g_.b_rs,
-                 carry, turned, j});
+                 carry, turned, j, biased});
       p += t.k;
     } while (p < to);
   }
@@ -120,6 +122,7 @@ class Block {
     const T* next;  // where the next strip begins, to have it nearer by then
     T *carry, *turned;
     int64_t j;
+    bool biased;
   };
   void run_tiles(Tile<T>& t, const TileFn<T>* tiles, int64_t p, int64_t p0, int64_t p1, const Strip& strip) const {
     constexpr int64_t lanes = kLanes<T>;
@@ -152,8 +155,9 @@ class Block {
         t.ahead = t.a + a_step;
         t.ahead_step = space_.panels || g_.a_cs == 1 ? height : 0;
       }
+      t.from = !strip.biased || !last ? t.c : bias_of(strip, i0_ + (space_.panels ? tile * kTileRows : split.begin(tile)), height);
       tiles[height - 1](t);
-      if (last && g_.c_cs != 1) store_turned(t, strip.turned, height, strip.vectors, strip.cols);
+      if (last && g_.c_cs != 1) store_turned(t, strip, height);
       const int64_t accumulators = height * strip.vectors * lanes;
       if (t.carry_in) t.carry_in += accumulators;
       if (!last) t.carry_out += accumulators;
@@ -170,22 +174,34 @@ class Block {
     return entry.c + (line - of_a - of_b) * kLine;
   }
 
+  // What takes the place of `height` rows of C from `row` on.
+  const T* bias_of(const Strip& strip, int64_t row, int64_t height) const {
+    if (!g_.exchanged) return g_.bias + strip.j;
+    if (g_.c_cs != 1) return g_.bias + row;
+    for (int64_t i = 0; i < height; ++i) {
+      for (int64_t j = 0; j < strip.cols; ++j) strip.turned[i * kTileCols<T> + j] = g_.bias[row + i];
+    }
+    return strip.turned;
+  }
+
   // c[i + j * c_cs] from the accumulators of `height` rows: a column of them at a time.
-  void store_turned(const Tile<T>& t, const T* acc, int64_t height, int64_t vectors, int64_t cols) const {
+  void store_turned(const Tile<T>& t, const Strip& strip, int64_t height) const {
     constexpr int64_t n = kLanes<T>;
+    const int64_t vectors = strip.vectors, from_cs = strip.biased ? 0 : g_.c_cs;
     const Vec<T> alpha = set1(t.alpha), beta = set1(t.beta);
     const bool read = t.beta != 0;
     for (int64_t i = 0; i < height; i += n) {
       const size_t lanes = static_cast<size_t>(min_of(n, height - i));
       for (int64_t v = 0; v < vectors; ++v) {
         T* const c = t.c + i * t.c_rs + v * n * g_.c_cs;
-        const int64_t columns = min_of(n, cols - v * n);
+        const T* const from = t.from + i * t.c_rs + v * n * from_cs;
+        const int64_t columns = min_of(n, strip.cols - v * n);
         // Rows from `height` on are not stored: whatever lies there.
         Vec<T> x[n];
-        transpose_square<T>(acc + (i * vectors + v) * n, vectors * n, [&](int64_t q, Vec<T> column) { x[q] = column; });
+        transpose_square<T>(strip.turned + (i * vectors + v) * n, vectors * n, [&](int64_t q, Vec<T> column) { x[q] = column; });
         for (int64_t q = 0; q < columns; ++q) {
-          T* const to = c + q * g_.c_cs;
-          store_n(to, read ? fma(alpha, x[q], beta * load_n(to, lanes)) : alpha * x[q], lanes);
+          const Vec<T> sum = read ? fma(alpha, x[q], beta * load_n(from + q * from_cs, lanes)) : alpha * x[q];
+          store_n(c + q * g_.c_cs, sum, lanes);
         }
       }
     }
@@ -249,7 +265,8 @@ class GemmRun {
     for_chunks(context_, batch_, max_of(1, grain), [&](int64_t begin, int64_t end) {
       alignas(64) T packed[kDeskOnStack / sizeof(T)];
       Tile<T> t{};
-      t.a_rs = g_.a_rs, t.a_cs = g_.a_cs, t.c_rs = g_.c_rs, t.k = g_.k, t.ahead_step = 64 / sizeof(T);
+      t.a_rs = g_.a_rs, t.a_cs = g_.a_cs, t.c_rs = g_.c_rs, t.k = g_.k;
+      t.from_rs = g_.bias ? 0 : g_.c_rs, t.ahead_step = 64 / sizeof(T);
       t.alpha = g_.alpha, t.beta = g_.beta;
       t.tail = static_cast<size_t>(g_.n - (wide - 1) * lanes);
       t.b = packed, t.b_rs = g_.pack_b ? wide * lanes : g_.b_rs;
@@ -262,7 +279,7 @@ class GemmRun {
           t.b = e.b;
         }
         // All rows of A are read at the first step: those of the next entry come closer meanwhile.
-        t.a = e.a, t.c = e.c, t.ahead = e.a + g_.m * g_.k;
+        t.a = e.a, t.c = e.c, t.from = g_.bias ? g_.bias : e.c, t.ahead = e.a + g_.m * g_.k;
         run(t);
       }
     });

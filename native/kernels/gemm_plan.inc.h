@@ -63,6 +63,7 @@ struct Gemm {
   int64_t m, n, k, a_rs, a_cs, b_rs, b_cs, c_rs, c_cs;
   int64_t l2_bytes;
   T alpha, beta;
+  const T* bias;           // to each column, or, exchanged, to each row
   bool exchanged = false;  // a and b, and with them the two directions of C, have changed places
   bool pack_a, pack_b;
   int64_t block_k;
@@ -84,7 +85,7 @@ struct Gemm {
   // Both factors, so that what follows can be fetched while they are used.
   bool fits_in_l1() const { return (m + n) * k * int64_t{sizeof(T)} <= kL1Bytes; }
   bool is_one_tile() const {
-    return vectors.count == 1 && m <= tile_rows(vectors.of(0)) && c_cs == 1 && k <= slab_steps && k > 0 &&
+    return !(exchanged && bias) && vectors.count == 1 && m <= tile_rows(vectors.of(0)) && c_cs == 1 && k <= slab_steps && k > 0 &&
            b_size() * int64_t{sizeof(T)} <= kDeskOnStack;
   }
   int64_t strip_carry() const { return block_rows() * kTileCols<T>; }
@@ -141,6 +142,7 @@ Gemm<T>::Gemm(const GemmArgs& g, int64_t batch, const Context& context)
   l2_bytes = static_cast<int64_t>(context.l2_bytes);
   alpha = k == 0 ? T(0) : static_cast<T>(g.alpha);
   beta = static_cast<T>(g.beta);
+  bias = static_cast<const T*>(g.bias);
   block_k = k_block<T>(k);
   // Worth a thought for narrow products, and where B lies by columns.
   if (n < int64_t{kLanes<T>} || (b_rs == 1 && !reads_b_in_place())) {

@@ -33,7 +33,8 @@ struct Tile {
   const T* a;  // row i, step p: a[i * a_rs + p * a_cs]
   const T* b;  // step p: b[p * b_rs] and the columns after it
   T* c;
-  int64_t a_rs, a_cs, b_rs, c_rs, k;
+  const T* from;  // what beta multiplies: c, or a bias
+  int64_t a_rs, a_cs, b_rs, c_rs, from_rs, k;
   size_t tail;  // columns in the last vector
   T alpha, beta;
   const T* carry_in;  // accumulators that an earlier part of k left; null: zeros
@@ -112,10 +113,11 @@ void run_tile(const Tile<T>& t) {
 #pragma GCC unroll 3
     for (int j = 0; j < kVectors; ++j) {
       T* const c = t.c + i * t.c_rs + j * static_cast<int64_t>(n);
+      const T* const from = t.from + i * t.from_rs + j * static_cast<int64_t>(n);
       if (kHasTail && j == kVectors - 1) {
-        store_n(c, read ? fma(alpha, acc[i][j], beta * load_n(c, tail)) : alpha * acc[i][j], tail);
+        store_n(c, read ? fma(alpha, acc[i][j], beta * load_n(from, tail)) : alpha * acc[i][j], tail);
       } else {
-        store(c, read ? fma(alpha, acc[i][j], beta * load(c)) : alpha * acc[i][j]);
+        store(c, read ? fma(alpha, acc[i][j], beta * load(from)) : alpha * acc[i][j]);
       }
     }
   }

@@ -62,12 +62,13 @@ struct AxisArgs {
 enum ReduceOp : int32_t { kSum, kProd, kAmax, kAmin, kArgmax, kArgmin, kReduceOpCount };
 using AxisFn = Status (*)(const Context&, const AxisArgs&);
 
-// ---- matmul: c = alpha * a @ b + beta * c, for every batch entry ------------------------------------
+// ---- matmul: c = alpha * a @ b + beta * (bias or c), for every batch entry --------------------------
 // Strides in elements, any sign pattern the view gave them; c rows are contiguous (c_cs == 1).
 struct GemmArgs {
   const void* a;
   const void* b;
   void* c;
+  const void* bias;  // null, or n elements, one for each column
   int64_t m, n, k;
   int64_t a_rs, a_cs, b_rs, b_cs, c_rs;
   int batch_dims;

@@ -3,14 +3,15 @@
 
 namespace chainrule {
 
-// dtype | batch dims << 8, m, n, k, strides (a rows, a cols, b rows, b cols, c rows), per batch dim (size, a, b, c),
-// alpha, beta, out, a, b
+// dtype | batch dims << 8 | bias << 12, m, n, k, strides (a rows, a cols, b rows, b cols, c rows), per batch dim (size, a, b, c),
+// alpha, beta, out, a, b, [bias]
 void run_matmul(Reader& reader, Kernels kernels, const Context& context) {
   GemmArgs args{};
   const int32_t flags = reader.word();
   const int32_t type = reader.compute_type(flags & 0xff, kFloatTypes);
-  args.batch_dims = flags >> 8;
-  if (args.batch_dims < 0 || args.batch_dims > 6) return reader.fail("too many batch dimensions");
+  args.batch_dims = flags >> 8 & 0xf;
+  if (args.batch_dims > 6) return reader.fail("too many batch dimensions");
+  if (flags >> 12 & ~1) return reader.fail("unknown flags");
   args.m = reader.size(), args.n = reader.size(), args.k = reader.size();
   args.a_rs = reader.word(), args.a_cs = reader.word();
   args.b_rs = reader.word(), args.b_cs = reader.word();
@@ -53,6 +54,7 @@ void run_matmul(Reader& reader, Kernels kernels, const Context& context) {
   args.c = reader.output(dtype, c_end);
   args.a = reader.input(dtype, a_end);
   args.b = reader.input(dtype, b_end);
+  if (flags >> 12) args.bias = reader.input(dtype, args.n);
   if (reader.finish() && batch > 0) run(reader, kernels.gemm[type](context, args));
 }
 

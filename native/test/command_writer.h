@@ -87,14 +87,17 @@ struct Gemm {
   int64_t a_rs = 0, a_cs = 0, b_rs = 0, b_cs = 0, c_rs = 0;
   std::vector<BatchDim> batch = {};
   double alpha = 1, beta = 0;
+  int32_t bias = -1;  // a slot
 };
 
 inline Command matmul(int32_t dtype, const Gemm& g, int32_t out, int32_t a, int32_t b) {
   Command command(kCommand_matmul);
-  command.add({dtype | static_cast<int64_t>(g.batch.size() << 8), g.m, g.n, g.k});
+  command.add({dtype | static_cast<int64_t>(g.batch.size() << 8) | (g.bias >= 0) << 12, g.m, g.n, g.k});
   command.add({g.a_rs, g.a_cs, g.b_rs, g.b_cs, g.c_rs});
   for (const BatchDim& dim : g.batch) command.add({dim.size, dim.a, dim.b, dim.c});
-  return command.number(g.alpha).number(g.beta).slot(out).slot(a).slot(b);
+  command.number(g.alpha).number(g.beta).slot(out).slot(a).slot(b);
+  if (g.bias >= 0) command.slot(g.bias);
+  return command;
 }
 
 // An executor with storage that tests fill and look at.

@@ -85,6 +85,7 @@ struct Case {
   double alpha = 1, beta = 0;
   int64_t c_gap = 0;
   bool at_end = true;
+  bool bias = false;
 
   int64_t entries() const {
     int64_t product = 1;
@@ -92,9 +93,9 @@ struct Case {
     return product;
   }
   std::string text() const {
-    char buffer[160];
-    snprintf(buffer, sizeof buffer, "%ld x (%ld, %ld, %ld) layouts %d %d alpha %g beta %g", long(entries()), long(m),
-             long(n), long(k), a_layout, b_layout, alpha, beta);
+    char buffer[176];
+    snprintf(buffer, sizeof buffer, "%ld x (%ld, %ld, %ld) layouts %d %d alpha %g beta %g bias %d", long(entries()), long(m),
+             long(n), long(k), a_layout, b_layout, alpha, beta, bias);
     return buffer;
   }
 };
@@ -109,7 +110,8 @@ struct Problem {
         cv(make_view(kRows, c.m, c.n + c.c_gap, c.dims, c.batch, 0)),
         a(av.extent, c.at_end),
         b(bv.extent, c.at_end),
-        c(std::max<int64_t>(cv.extent - c.c_gap, 0), c.at_end) {
+        c(std::max<int64_t>(cv.extent - c.c_gap, 0), c.at_end),
+        bias(c.n, c.at_end) {
     const auto fill = [&](Guarded<T>& to, const View& v, int64_t rows, int64_t cols, int operand) {
       for (int64_t e = 0; e < c.entries(); ++e) {
         for (int64_t i = 0; i < rows * cols; ++i) {
@@ -119,7 +121,12 @@ struct Problem {
     };
     fill(a, av, c.m, c.k, 0);
     fill(b, bv, c.k, c.n, 1);
-    if (c.beta != 0) fill(this->c, cv, c.m, c.n, 2);  // else it stays NaN
+    if (c.bias) {
+      for (int64_t j = 0; j < c.n; ++j) bias.data()[j] = T(draw(2, j));
+      args.bias = bias.data();
+    } else if (c.beta != 0) {  // else it stays NaN
+      fill(this->c, cv, c.m, c.n, 2);
+    }
     args.a = a.data() + av.offset;
     args.b = b.data() + bv.offset;
     args.c = this->c.data();
@@ -141,7 +148,7 @@ struct Problem {
     return offset;
   }
   View av, bv, cv;
-  Guarded<T> a, b, c;
+  Guarded<T> a, b, c, bias;
   GemmArgs args{};
 };
 
@@ -165,7 +172,7 @@ void exact(const KernelTable& table, const Case& c, uint64_t seed, const Context
       for (int64_t j = 0; j < c.n; ++j) row[j] += a[i * c.k + p] * b[p * c.n + j];
     }
     for (int64_t j = 0; j < c.n; ++j) {
-      const double value = c.alpha * row[j] + (c.beta == 0 ? 0 : c.beta * draw(2, i * c.n + j));
+      const double value = c.alpha * row[j] + (c.beta == 0 ? 0 : c.beta * draw(2, c.bias ? j : i * c.n + j));
       for (int64_t e = 0; e < c.entries(); ++e)
         expected[problem.at(c, problem.cv, e) + i * problem.cv.rs + j] = T(value);
     }

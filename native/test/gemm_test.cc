@@ -31,6 +31,7 @@ void exact_shapes(const KernelTable& table) {
     c.b_layout = static_cast<Layout>(rng() % kLayoutCount);
     c.alpha = static_cast<double>(pick_of(rng, {2, 2, 4, -2, 1})) / 2;
     c.beta = static_cast<double>(pick_of(rng, {0, 0, 2, 1, -4})) / 2;
+    c.bias = rng() % 3 == 0;
     c.c_gap = pick_of(rng, {0, 0, 1, 7});
     c.at_end = rng() % 4 != 0;
     return c;
@@ -50,6 +51,7 @@ void exact_shapes(const KernelTable& table) {
         c.a_layout = a;
         c.b_layout = b;
         c.beta = static_cast<double>(rng() % 2);
+        c.bias = rng() % 2;
         run(c);
       }
     }

@@ -179,10 +179,14 @@ void products(Walk& walk) {
         g.b_rs = b_turned ? 1 : columns, g.b_cs = b_turned ? k : 1;
         g.c_rs = columns;
         Machine machine(walk.kernels);
-        if (type == kF32)
-          machine.define(kX, values<float>(rows * k, 1)), machine.define(kY, values<float>(k * columns, 2));
-        if (type == kF64)
-          machine.define(kX, values<double>(rows * k, 1)), machine.define(kY, values<double>(k * columns, 2));
+        const auto operands = [&]<class T>(T) {
+          machine.define(kX, values<T>(rows * k, 1));
+          machine.define(kY, values<T>(k * columns, 2));
+          machine.define(kZ, values<T>(columns, 3));
+        };
+        type == kF32 ? operands(float{}) : operands(double{});
+        walk.must(machine, matmul(type, g, kTo, kX, kY), n);
+        g.beta = 1, g.bias = kZ;
         walk.must(machine, matmul(type, g, kTo, kX, kY), n);
       }
     }

@@ -126,12 +126,16 @@ inline std::vector<Sample> matmul_samples() {
   batched.batch = {{2, 3, 0, 9}};
   Gemm added{.m = 1, .n = 3, .k = 2, .a_rs = 0, .a_cs = 1, .b_rs = 3, .b_cs = 1, .c_rs = 3};
   added.alpha = 2, added.beta = -1;
+  // [1 2 3; 4 5 6] [1; 2; 3], the one column's bias 10.
+  const Gemm biased{
+      .m = 2, .n = 1, .k = 3, .a_rs = 3, .a_cs = 1, .b_rs = 1, .b_cs = 0, .c_rs = 1, .beta = 1, .bias = kRow};
   return {
       {"transposed product", matmul(kF32, transposed, kOut, kMatrix, kMatrix),
        holds<float>(kOut, {17, 22, 27, 22, 29, 36, 27, 36, 45})},
       {"batch of products", matmul(kF32, batched, kOut, kMatrix, kRow),
        holds<float>(kOut, {10, 20, 30, 20, 40, 60, 30, 60, 90, 40, 80, 120, 50, 100, 150, 60, 120, 180})},
       {"alpha and beta", matmul(kF32, added, kRow, kMatrix, kMatrix), holds<float>(kRow, {8, 4, 0})},
+      {"product with a bias", matmul(kF32, biased, kOut, kMatrix, kMatrix), holds<float>(kOut, {24, 42})},
   };
 }
 
