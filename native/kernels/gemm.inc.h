@@ -155,7 +155,9 @@ class Block {
         t.ahead = t.a + a_step;
         t.ahead_step = space_.panels || g_.a_cs == 1 ? height : 0;
       }
-      t.from = !strip.biased || !last ? t.c : bias_of(strip, i0_ + (space_.panels ? tile * kTileRows : split.begin(tile)), height);
+      t.from = !strip.biased || !last
+                   ? t.c
+                   : bias_of(strip, i0_ + (space_.panels ? tile * kTileRows : split.begin(tile)), height);
       tiles[height - 1](t);
       if (last && g_.c_cs != 1) store_turned(t, strip, height);
       const int64_t accumulators = height * strip.vectors * lanes;
@@ -198,7 +200,8 @@ class Block {
         const int64_t columns = min_of(n, strip.cols - v * n);
         // Rows from `height` on are not stored: whatever lies there.
         Vec<T> x[n];
-        transpose_square<T>(strip.turned + (i * vectors + v) * n, vectors * n, [&](int64_t q, Vec<T> column) { x[q] = column; });
+        transpose_square<T>(strip.turned + (i * vectors + v) * n, vectors * n,
+                            [&](int64_t q, Vec<T> column) { x[q] = column; });
         for (int64_t q = 0; q < columns; ++q) {
           const Vec<T> sum = read ? fma(alpha, x[q], beta * load_n(from + q * from_cs, lanes)) : alpha * x[q];
           store_n(c + q * g_.c_cs, sum, lanes);

@@ -85,8 +85,8 @@ struct Gemm {
   // Both factors, so that what follows can be fetched while they are used.
   bool fits_in_l1() const { return (m + n) * k * int64_t{sizeof(T)} <= kL1Bytes; }
   bool is_one_tile() const {
-    return !(exchanged && bias) && vectors.count == 1 && m <= tile_rows(vectors.of(0)) && c_cs == 1 && k <= slab_steps && k > 0 &&
-           b_size() * int64_t{sizeof(T)} <= kDeskOnStack;
+    return !(exchanged && bias) && vectors.count == 1 && m <= tile_rows(vectors.of(0)) && c_cs == 1 &&
+           k <= slab_steps && k > 0 && b_size() * int64_t{sizeof(T)} <= kDeskOnStack;
   }
   int64_t strip_carry() const { return block_rows() * kTileCols<T>; }
   int64_t carry_size() const {

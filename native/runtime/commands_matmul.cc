@@ -3,8 +3,8 @@
 
 namespace chainrule {
 
-// dtype | batch dims << 8 | bias << 12, m, n, k, strides (a rows, a cols, b rows, b cols, c rows), per batch dim (size, a, b, c),
-// alpha, beta, out, a, b, [bias]
+// dtype | batch dims << 8 | bias << 12, m, n, k, strides (a rows, a cols, b rows, b cols, c rows), per batch dim (size,
+// a, b, c), alpha, beta, out, a, b, [bias]
 void run_matmul(Reader& reader, Kernels kernels, const Context& context) {
   GemmArgs args{};
   const int32_t flags = reader.word();

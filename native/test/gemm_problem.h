@@ -94,8 +94,8 @@ struct Case {
   }
   std::string text() const {
     char buffer[176];
-    snprintf(buffer, sizeof buffer, "%ld x (%ld, %ld, %ld) layouts %d %d alpha %g beta %g bias %d", long(entries()), long(m),
-             long(n), long(k), a_layout, b_layout, alpha, beta, bias);
+    snprintf(buffer, sizeof buffer, "%ld x (%ld, %ld, %ld) layouts %d %d alpha %g beta %g bias %d", long(entries()),
+             long(m), long(n), long(k), a_layout, b_layout, alpha, beta, bias);
     return buffer;
   }
 };
