@@ -1,14 +1,14 @@
-// Products of matrices and vectors. One command, gemm, takes any strides: transposes and broadcast batches copy nothing.
+// Products of matrices and vectors, and how they are differentiated.
 import { needsGrad, type Rule } from '../autograd/tape.ts';
 import { BF16, F32 } from '../dtype.ts';
 import { ShapeError } from '../errors.ts';
 import * as commands from '../program/commands.ts';
-import type { View } from '../program/storage.ts';
 import { broadcastShapes, numelOf, type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { overBatch } from './align.ts';
 import { cast } from './cast.ts';
 import { add, mul } from './elementwise.ts';
+import { AS_THEY_ARE, asColumn, asMatrix, asRow, gemm, type Turned } from './gemm.ts';
 import { checkFloat, checkSameDtype, finish } from './op.ts';
 import { plus } from './plus.ts';
 import { expand, reshape, squeeze, transpose, unsqueeze, view } from './views.ts';
@@ -36,57 +36,6 @@ function checkRank(op: string, what: string, t: Tensor, rank: number): void {
       `${op}: the ${what} has shape ${show(t.shape)}. Expected ${rank} dimension${rank > 1 ? 's' : ''}.`,
     );
   }
-}
-
-// ---- the command --------------------------------------------------------------------------------------------------------
-/** A vector as a matrix of one row or one column, for the command only. */
-const asMatrix = (v: Tensor, shape: Shape, strides: Shape): View => ({
-  storage: v.storage,
-  shape,
-  strides,
-  offset: v.offset,
-  numel: v.numel,
-  code: v.code,
-  isContiguous: false,
-});
-const asRow = (v: Tensor): View => asMatrix(v, [1, v.shape[0]!], [0, v.strides[0]!]);
-const asColumn = (v: Tensor): View => asMatrix(v, [v.shape[0]!, 1], [v.strides[0]!, 0]);
-
-/** Which factors of a product are taken transposed: nothing is copied for it, and no view recorded. */
-interface Turned {
-  readonly a: boolean;
-  readonly b: boolean;
-}
-const AS_THEY_ARE: Turned = { a: false, b: false };
-
-const NO_BATCH: readonly commands.Batch[] = [];
-
-/** out = a @ b + beta * (bias or out); out is row-major of shape batch + [m, n]. */
-function gemm(out: View, batch: Shape, a: View, b: View, turned: Turned, beta = 0, bias: View | null = null): void {
-  const [aRow, aCol] = turned.a ? [a.shape.length - 1, a.shape.length - 2] : [a.shape.length - 2, a.shape.length - 1];
-  const [bRow, bCol] = turned.b ? [b.shape.length - 1, b.shape.length - 2] : [b.shape.length - 2, b.shape.length - 1];
-  const stride = (t: View, d: number): number => {
-    const own = d - (batch.length - (t.shape.length - 2));
-    return own < 0 || t.shape[own] === 1 ? 0 : t.strides[own]!;
-  };
-  const n = b.shape[bCol]!;
-  commands.matmul(out, a, b, {
-    m: a.shape[aRow]!,
-    n,
-    k: a.shape[aCol]!,
-    aRow: a.strides[aRow]!,
-    aCol: a.strides[aCol]!,
-    bRow: b.strides[bRow]!,
-    bCol: b.strides[bCol]!,
-    cRow: n,
-    batch:
-      batch.length === 0
-        ? NO_BATCH
-        : batch.map((size, d) => ({ size, a: stride(a, d), b: stride(b, d), c: out.strides[d]! })),
-    alpha: 1,
-    beta,
-    bias,
-  });
 }
 
 /** bfloat16 multiplies in float32. */
