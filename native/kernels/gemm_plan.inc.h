@@ -3,6 +3,7 @@
 #pragma once
 #include "gemm_pack.inc.h"
 #include "gemm_tile.inc.h"
+#include "gemm_turned.inc.h"
 #include "loops.inc.h"
 
 namespace chainrule {
@@ -19,6 +20,7 @@ constexpr int64_t kL1Strip = 36 << 10;  // a strip that stays in the first-level
 constexpr int64_t kL1Rows = 24 << 10;   // rows of A that stay there while all strips of a small B are used on them
 constexpr int64_t kL1Bytes = 64 << 10;
 constexpr int64_t kSmallB = 256 << 10;
+constexpr int64_t kNarrow = 32;       // columns for which packing A does not pay
 constexpr int64_t kPackedRows = 128;  // fewer are not worth packing a strip of B once more
 // Up to here it does not pay to copy B, if it can be read in place at all.
 constexpr int64_t kDirectRows = 48;
@@ -66,6 +68,8 @@ struct Gemm {
   const T* bias;           // to each column, or, exchanged, to each row
   bool exchanged = false;  // a and b, and with them the two directions of C, have changed places
   bool pack_a, pack_b;
+  bool turn_b = false;  // in registers, instead of packing it
+  bool small;           // one strip after the other, nothing divided; panels and strips are not set
   int64_t block_k;
   int64_t sweep_steps;        // of k that are done for all strips of a block before the next
   int64_t slab_steps;         // of k that are packed and done for all rows of a strip before the next
@@ -84,10 +88,6 @@ struct Gemm {
   int64_t b_size() const { return pack_b ? kTileCols<T> * slab_steps : 0; }
   // Both factors, so that what follows can be fetched while they are used.
   bool fits_in_l1() const { return (m + n) * k * int64_t{sizeof(T)} <= kL1Bytes; }
-  bool is_one_tile() const {
-    return !(exchanged && bias) && vectors.count == 1 && m <= tile_rows(vectors.of(0)) && c_cs == 1 &&
-           k <= slab_steps && k > 0 && b_size() * int64_t{sizeof(T)} <= kDeskOnStack;
-  }
   int64_t strip_carry() const { return block_rows() * kTileCols<T>; }
   int64_t carry_size() const {
     return sweep_steps < block_k ? strips.of(0) * strip_carry() : slab_steps < block_k ? strip_carry() : 0;
@@ -96,16 +96,18 @@ struct Gemm {
  private:
   bool reads_a_in_place() const;
   bool reads_b_in_place() const;
+  bool can_turn_b() const { return b_rs == 1 && c_cs == 1 && m <= kTurnedRows; }
   double cost() const;
   void turn();
+  bool choose_small(int64_t batch, int64_t runners);
   void choose_blocks(int64_t batch, int64_t runners);
 };
 
-// One element of each row at a step: a line serves many steps, unless steps are far apart.
+// By columns, a step reads a part of a line, which the next rows read again: it must still be near by then.
 template <class T>
 bool Gemm<T>::reads_a_in_place() const {
-  const bool apart = a_cs * int64_t{sizeof(T)} % 4096 == 0;
-  return a_cs == 1 || m <= kMostTileRows || n <= (apart ? 32 : 2 * kTileCols<T>) || k <= kSlabSteps / 4;
+  return a_cs == 1 || m <= kMostTileRows || n <= kNarrow || k <= kSlabSteps / 4 ||
+         (a_rs == 1 && block_k * a_cs * int64_t{sizeof(T)} <= l2_bytes / 4);
 }
 
 template <class T>
@@ -118,11 +120,12 @@ bool Gemm<T>::reads_b_in_place() const {
 // Roughly, in cycles: two multiply-adds of whole vectors each, and what it takes to move an element.
 template <class T>
 double Gemm<T>::cost() const {
-  constexpr double kCopy = 0.25, kTranspose = 0.3, kGather = 1, kScatter = 0.25;
+  constexpr double kCopy = 0.25, kTranspose = 0.3, kTurn = 0.2, kGather = 1, kScatter = 0.25;
   const double steps = static_cast<double>(k);
   double cycles = static_cast<double>(m) * static_cast<double>(ceil_div(n, kLanes<T>)) * steps / 2;
   if (!reads_b_in_place()) {
-    cycles += static_cast<double>(n) * steps * (b_cs == 1 ? kCopy : b_rs == 1 ? kTranspose : kGather);
+    const double each = b_cs == 1 ? kCopy : can_turn_b() ? kTurn : b_rs == 1 ? kTranspose : kGather;
+    cycles += static_cast<double>(n) * steps * each;
   }
   if (!reads_a_in_place()) cycles += static_cast<double>(m) * steps * (a_rs == 1 ? 2 * kCopy : kGather);
   if (c_cs != 1) cycles += static_cast<double>(m) * static_cast<double>(n) * kScatter;
@@ -158,7 +161,26 @@ Gemm<T>::Gemm(const GemmArgs& g, int64_t batch, const Context& context)
   // Rows that lie far apart share few sets of the cache: so many at a time that they stay in it.
   if (!pack_b && !sweep)
     slab_steps = even_part(block_k, max_of(kSlabSteps, l2_bytes / 4 / (b_rs * int64_t{sizeof(T)} + 1)));
-  choose_blocks(batch, static_cast<int64_t>(context.runners));
+  const int64_t runners = static_cast<int64_t>(context.runners);
+  small = choose_small(batch, runners);
+  if (small) return;
+  turn_b = pack_b && can_turn_b();
+  if (turn_b) pack_b = false, slab_steps = block_k;
+  choose_blocks(batch, runners);
+}
+
+// A small product, or a batch of single tiles.
+template <class T>
+bool Gemm<T>::choose_small(int64_t batch, int64_t runners) {
+  if (pack_a || c_cs != 1 || k == 0 || k > slab_steps || (exchanged && bias)) return false;
+  vectors = Split(ceil_div(n, kLanes<T>), kTileVectors);
+  const int64_t most = vectors.of(0);
+  if (pack_b && most * kVectorBytes * k > kDeskOnStack) return false;
+  const bool one_tile = vectors.count == 1 && m <= kTileRowsOf[most - 1];
+  const bool one_chunk = fits_in_l1() && (runners == 1 || m * n * k < 2 * kChunkWork);
+  if (!(batch > 1 ? one_tile : one_chunk)) return false;
+  for (int64_t wide = vectors.size; wide <= most; ++wide) tiles[wide - 1] = Split(m, kTileRowsOf[wide - 1]);
+  return true;
 }
 
 // A strip of B serves all rows of a block, so the blocks are as tall as can be; where there are threads to share them
@@ -169,7 +191,7 @@ void Gemm<T>::choose_blocks(int64_t batch, int64_t runners) {
   const int64_t across = ceil_div(n, kLanes<T>);
   // Tall tiles where columns of a tile are what is stored, and where they keep the strip in the first-level cache.
   const auto fits = [&](int64_t strip) { return block_k * strip * kVectorBytes <= kL1Strip; };
-  const bool tall = c_cs != 1 || (pack_b && !fits(kTileVectors) && fits(kTwo));
+  const bool tall = c_cs != 1 || turn_b || (pack_b && !fits(kTileVectors) && fits(kTwo));
   vectors = Split(across, tall ? kTwo : kTileVectors);
   const int64_t down = ceil_div(m, kTileRows);
   const bool small_b = !pack_b && !(batch > 1 && fits_in_l1()) && k * n * int64_t{sizeof(T)} <= kSmallB;

@@ -41,7 +41,29 @@ struct Tile {
   T* carry_out;       // for a later part of k, or for another way to store; null: update c
   const T* ahead;     // fetched into the second-level cache meanwhile, a line at each step
   int64_t ahead_step;
+  int64_t ahead_run, ahead_jump;  // after so many steps, how much further besides
 };
+
+// c = alpha * acc + beta * from
+template <class T, int kRows, int kVectors, bool kHasTail>
+inline void store_tile(const Tile<T>& t, const Vec<T> (&acc)[kRows][kVectors]) {
+  constexpr int64_t n = kLanes<T>;
+  const Vec<T> alpha = set1(t.alpha), beta = set1(t.beta);
+  const bool read = t.beta != 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 3
+    for (int j = 0; j < kVectors; ++j) {
+      T* const c = t.c + i * t.c_rs + j * n;
+      const T* const from = t.from + i * t.from_rs + j * n;
+      if (kHasTail && j == kVectors - 1) {
+        store_n(c, read ? fma(alpha, acc[i][j], beta * load_n(from, t.tail)) : alpha * acc[i][j], t.tail);
+      } else {
+        store(c, read ? fma(alpha, acc[i][j], beta * load(from)) : alpha * acc[i][j]);
+      }
+    }
+  }
+}
 
 // Note [One chain of multiply-adds]
 // Every element of C is, per K block, one chain acc = fma(a[p], b[p], acc) from zero over p in order, wherever in a
@@ -80,7 +102,7 @@ void run_tile(const Tile<T>& t) {
   }
   const T* ahead = t.ahead;
   const int64_t ahead_step = t.ahead_step;
-  for (int64_t p = t.k; p > 0; --p) {
+  for (int64_t p = t.k, run = t.ahead_run; p > 0; --p) {
     V row[kVectors];
 #pragma GCC unroll 3
     for (int j = 0; j < kVectors; ++j) {
@@ -97,6 +119,7 @@ void run_tile(const Tile<T>& t) {
     for (int g = 0; g < kGroups; ++g) a[g] += a_cs;
     b += b_rs;
     ahead += ahead_step;
+    if (--run == 0) run = t.ahead_run, ahead += t.ahead_jump;
   }
   if (carry_out) {
 #pragma GCC unroll 16
@@ -106,21 +129,7 @@ void run_tile(const Tile<T>& t) {
     }
     return;
   }
-  const V alpha = set1(t.alpha), beta = set1(t.beta);
-  const bool read = t.beta != 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 3
-    for (int j = 0; j < kVectors; ++j) {
-      T* const c = t.c + i * t.c_rs + j * static_cast<int64_t>(n);
-      const T* const from = t.from + i * t.from_rs + j * static_cast<int64_t>(n);
-      if (kHasTail && j == kVectors - 1) {
-        store_n(c, read ? fma(alpha, acc[i][j], beta * load_n(from, tail)) : alpha * acc[i][j], tail);
-      } else {
-        store(c, read ? fma(alpha, acc[i][j], beta * load(from)) : alpha * acc[i][j]);
-      }
-    }
-  }
+  store_tile<T, kRows, kVectors, kHasTail>(t, acc);
 }
 
 template <class T>
