@@ -10,6 +10,7 @@
       "native/runtime/commands_indexing.cc",
       "native/runtime/commands_list.cc",
       "native/runtime/commands_matmul.cc",
+      "native/runtime/commands_rows.cc",
       "native/runtime/commands_source.cc",
       "native/runtime/executor.cc",
       "native/runtime/map.cc",

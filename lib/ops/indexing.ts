@@ -1,7 +1,7 @@
 // Reading and adding by index. Kernels see [outer, rows, inner]; indices are int32 and checked natively as they are used.
 import type { Rule } from '../autograd/tape.ts';
 import { COMPUTE, I32 } from '../dtype.ts';
-import { IndexError, ShapeError } from '../errors.ts';
+import { ShapeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { checkDim, checkInteger, numelOf, type Shape, sameShape, show } from '../shape.ts';
@@ -10,25 +10,12 @@ import { spreadOver } from './align.ts';
 import { allOf, Batched, isBatchedAt, levelOf, lower } from './batched.ts';
 import { cast } from './cast.ts';
 import { filled } from './create.ts';
-import { checkIndex, checkSameDtype, dense, drop, finish, finishPlain } from './op.ts';
+import { checkIndex, checkSameDtype, dense, drop, finish, finishPlain, indexed } from './op.ts';
 import { narrow } from './parts.ts';
 import { expand, reshape, squeeze, unsqueeze } from './views.ts';
 
 const GATHER = opcode('gather');
 const SCATTER_ADD = opcode('scatterAdd');
-
-/** Runs fn; an index that the kernel refuses is told under the op's own name, with the range. */
-function indexed(op: string, rows: number, fn: () => Tensor): Tensor {
-  try {
-    return fn();
-  } catch (error) {
-    if (!(error instanceof IndexError)) throw error;
-    const found = /index (\S+) at position (\d+)/.exec(error.message);
-    throw new IndexError(`${op}: index ${found?.[1]} at position ${found?.[2]} is outside [0, ${rows - 1}].`, {
-      cause: error,
-    });
-  }
-}
 
 function layout(shape: Shape, dim: number, count: number, perElement: boolean): commands.Indexing {
   return {

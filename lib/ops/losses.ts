@@ -8,6 +8,7 @@ import * as commands from '../program/commands.ts';
 import { checkDim, describe, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
+import { rowCrossEntropy } from './cross-entropy.ts';
 import { checkNumber } from './define.ts';
 import {
   abs,
@@ -249,11 +250,18 @@ function classLoss(input: Tensor, target: Tensor, options: CrossEntropyOptions =
   checkTensor('crossEntropy', input);
   checkTensor('crossEntropy', target, 'target');
   checkFloat('crossEntropy', input);
-  const { labelSmoothing = 0, reduction, weight } = options;
+  const { labelSmoothing = 0, reduction = 'mean', weight } = options;
   checkRange('crossEntropy', 'labelSmoothing', labelSmoothing, 0, 1);
   const dim = checkDim('crossEntropy', classDim(input), input.ndim);
   if (target.code === I32) {
     checkClasses('crossEntropy', input, target, weight);
+    const { ignoreIndex = -100 } = options;
+    const plain =
+      input.ndim === 2 && !weight && labelSmoothing === 0 && input.physical === null && target.physical === null;
+    if (plain && (ignoreIndex | 0) === ignoreIndex && commands.LOSS_REDUCTIONS.includes(reduction)) {
+      const [rows, classes] = input.shape as [number, number];
+      return rowCrossEntropy(input, target, { rows, classes, ignoreIndex, reduction });
+    }
     return nll('crossEntropy', logSoftmax(input, dim), target, options, labelSmoothing);
   }
   checkPair('crossEntropy', input, target, options, CLASS_OPTIONS);

@@ -1,14 +1,19 @@
 // Normalisations: x less its mean, over its deviation, and what differs between them: over which elements.
 import { checkOptions, checkRange } from '../arguments.ts';
 import { noGrad } from '../autograd/grad-mode.ts';
+import { type Rule, recording } from '../autograd/tape.ts';
+import { BF16, F32 } from '../dtype.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
+import * as commands from '../program/commands.ts';
 import { checkInteger, checkShape, describe, numelOf, type Shape, sameShape, show } from '../shape.ts';
-import { checkTensor, type Tensor } from '../tensor.ts';
+import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { levelOf } from './batched.ts';
+import { cast } from './cast.ts';
 import { add, mul, rsqrt, square, sub } from './elementwise.ts';
 import { add_, mul_ } from './in-place.ts';
-import { checkFloat, checkSameDtype } from './op.ts';
+import { checkFloat, checkSameDtype, dense, drop, finish, finishPlain, leaveToGraph } from './op.ts';
 import { beforeInPlace } from './overwrite.ts';
-import { mean } from './reduce.ts';
+import { mean, sum } from './reduce.ts';
 import { detach, reshape } from './views.ts';
 
 type Optional = Tensor | null | undefined;
@@ -37,6 +42,80 @@ function moments(x: Tensor, dims: Shape): { average: Tensor; centred: Tensor; va
 
 const scaledBy = (centred: Tensor, variance: Tensor, eps: number): Tensor => mul(centred, rsqrt(add(variance, eps)));
 
+// ---- rows ---------------------------------------------------------------------------------------------------------------
+interface Rows {
+  /** The trailing dimensions that make a row. */
+  readonly dims: Shape;
+  readonly eps: number;
+}
+const rowsRule: Rule<Rows> = {
+  name: 'LayerNormBackward',
+  vjp: [],
+  pull: (g, [x, stats, weight], rows, needed) => pullback(g, x!, stats!, weight, rows, needed),
+};
+
+/** x less its mean, over its deviation, of the trailing dims; then times weight plus bias. */
+function normalised(x: Tensor, dims: Shape, weight: Optional, bias: Optional, eps: number): Tensor {
+  if (levelOf(x, weight, bias) !== null) {
+    const { centred, variance } = moments(x, dims);
+    return affine(scaledBy(centred, variance, eps), weight, bias);
+  }
+  if (x.code === BF16) {
+    const [factor, shift] = [weight, bias].map((t) => t && cast(t, F32));
+    return cast(normalised(cast(x, F32), dims, factor, shift, eps), BF16);
+  }
+  const [source, factor, shift] = [dense(x), weight ? dense(weight) : null, bias ? dense(bias) : null];
+  const n = numelOf(dims.map((d) => x.shape[d]!));
+  const out = fresh(x.shape, x.code);
+  const stats = fresh([2, numelOf(x.shape.slice(0, dims[0]))], x.code);
+  commands.layerNorm(out, stats, source, factor, shift, n, eps);
+  if (shift) drop(shift, bias!);
+  if (factor) drop(factor, weight!);
+  drop(source, x);
+  finish(out, rowsRule, [x, weight ?? null, bias ?? null], [x, stats, weight ?? null], { dims, eps });
+  leaveToGraph(stats);
+  return out;
+}
+
+type Pulled = readonly (Tensor | null)[];
+function pullback(
+  g: Tensor,
+  x: Tensor,
+  stats: Tensor,
+  weight: Tensor | undefined,
+  rows: Rows,
+  needed: readonly boolean[],
+): Pulled {
+  if (recording([g, x, weight ?? null]) || levelOf(g, x, weight) !== null) {
+    return composedPullback(g, x, weight, rows, needed);
+  }
+  const [gradient, source, factor] = [dense(g), dense(x), weight ? dense(weight) : null];
+  const row = rows.dims.map((d) => x.shape[d]!);
+  const pulled = needed.map((wanted, i) => (wanted ? fresh(i === 0 ? x.shape : row, x.code) : null));
+  commands.layerNormVjp(pulled, gradient, source, stats, factor, numelOf(row));
+  if (factor) drop(factor, weight!);
+  drop(source, x);
+  drop(gradient, g);
+  return pulled.map((t) => t && finishPlain(t));
+}
+
+/** The same in differentiable ops, for gradients of gradients. */
+function composedPullback(g: Tensor, x: Tensor, weight: Optional, rows: Rows, needed: readonly boolean[]): Pulled {
+  const { dims, eps } = rows;
+  const { centred, variance } = moments(x, dims);
+  const scale = rsqrt(add(variance, eps));
+  const y = mul(centred, scale);
+  const along = (t: Tensor): Tensor => mean(t, dims, { keepdim: true });
+  const over = x.shape.map((_, d) => d).filter((d) => !dims.includes(d));
+  const summed = (t: Tensor): Tensor => (over.length === 0 ? t : sum(t, over));
+  const own = weight ? mul(g, weight) : g;
+  return [
+    needed[0] ? mul(scale, sub(sub(own, along(own)), mul(y, along(mul(own, y))))) : null,
+    needed[1] ? summed(mul(g, y)) : null,
+    needed[2] ? summed(g) : null,
+  ];
+}
+
 // ---- the last dimensions ------------------------------------------------------------------------------------------------
 /** The trailing dimensions that a normalisation covers. @throws ShapeError */
 function trailing(op: string, x: Tensor, shape: Shape, weight?: Optional, bias?: Optional): number[] {
@@ -55,8 +134,7 @@ function trailing(op: string, x: Tensor, shape: Shape, weight?: Optional, bias?:
 export function layerNorm(x: Tensor, shape: Shape, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
   const dims = trailing('layerNorm', x, shape, weight, bias);
   checkRange('layerNorm', 'eps', eps);
-  const { centred, variance } = moments(x, dims);
-  return affine(scaledBy(centred, variance, eps), weight, bias);
+  return normalised(x, dims, weight, bias, eps);
 }
 
 /** x over its root mean square of the trailing dimensions `shape`, times weight. Zhang & Sennrich 2019 */
@@ -92,8 +170,7 @@ export function groupNorm(x: Tensor, groups: number, weight?: Tensor | null, bia
   for (const t of [weight, bias]) checkPart('groupNorm', 'weight or bias', x, t, [channels], 'shape');
   checkRange('groupNorm', 'eps', eps);
   const rows = reshape(x, [x.shape[0]!, groups, (channels / groups) * numelOf(x.shape.slice(2))]);
-  const { centred, variance } = moments(rows, [2]);
-  return affine(reshape(scaledBy(centred, variance, eps), x.shape), perChannel(weight, x), perChannel(bias, x));
+  return affine(reshape(normalised(rows, [2], null, null, eps), x.shape), perChannel(weight, x), perChannel(bias, x));
 }
 
 export interface BatchNormOptions {

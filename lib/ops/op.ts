@@ -1,10 +1,10 @@
 // What every op does around its command: check inputs, make the output, run, record.
 import { type Rule, record, recording } from '../autograd/tape.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
-import { ChainruleError, DTypeError } from '../errors.ts';
+import { ChainruleError, DTypeError, IndexError } from '../errors.ts';
 import { hasKernel } from '../native.ts';
 import { copy } from '../program/commands.ts';
-import { flush } from '../program/engine.ts';
+import { adopt, flush } from '../program/engine.ts';
 import { broadcastShapes, type Shape, sameShape, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { behind } from './batched.ts';
@@ -95,6 +95,25 @@ export function drop(copied: Tensor, original: Tensor): void {
   if (copied === original) return;
   flush();
   copied.dispose();
+}
+
+/** Ends the op's own hold on what it saved: the graph's from here on, and with the graph the collector's. */
+export function leaveToGraph(t: Tensor): void {
+  t.dispose();
+  if (t.storage.slot >= 0) adopt(t.storage);
+}
+
+/** Runs fn; an index that the kernel refuses is told under the op's own name, with the range. */
+export function indexed(op: string, rows: number, fn: () => Tensor): Tensor {
+  try {
+    return fn();
+  } catch (error) {
+    if (!(error instanceof IndexError)) throw error;
+    const found = /index (\S+) at position (\d+)/.exec(error.message);
+    throw new IndexError(`${op}: index ${found?.[1]} at position ${found?.[2]} is outside [0, ${rows - 1}].`, {
+      cause: error,
+    });
+  }
 }
 
 /** An op made of other ops: an error of one of its parts names the op that the user called. */

@@ -205,6 +205,73 @@ export function softmax(op: number, out: View, a: Axis, x: View, y?: View): void
   end(start, op, y ? operand(at, y) : at);
 }
 
+// ---- rows ---------------------------------------------------------------------------------------------------------------
+/** As LossReduction in native/kernels/table.h numbers them. */
+export const LOSS_REDUCTIONS = ['none', 'sum', 'mean'] as const;
+
+export interface RowLosses {
+  rows: number;
+  classes: number;
+  ignoreIndex: number;
+  reduction: (typeof LOSS_REDUCTIONS)[number];
+}
+
+function rowLosses(start: number, code: number, l: RowLosses): number {
+  words[start + 1] = code;
+  words[start + 2] = l.rows;
+  words[start + 3] = l.classes;
+  words[start + 4] = l.ignoreIndex;
+  words[start + 5] = LOSS_REDUCTIONS.indexOf(l.reduction);
+  return start + 6;
+}
+
+const CROSS_ENTROPY = opcode('crossEntropy');
+const CROSS_ENTROPY_VJP = opcode('crossEntropyVjp');
+
+/** out = the losses of x's rows, or their sum or mean; stats (2, rows) is what the pullback reads. */
+export function crossEntropy(out: View, stats: View, x: View, target: View, l: RowLosses): void {
+  const start = begin();
+  let at = rowLosses(start, x.code, l);
+  for (const view of [out, stats, x]) at = operand(at, view);
+  end(start, CROSS_ENTROPY, operand(at, target));
+}
+
+/** out = the gradient of x from that of the loss. */
+export function crossEntropyVjp(out: View, g: View, x: View, target: View, stats: View, l: RowLosses): void {
+  const start = begin();
+  let at = rowLosses(start, x.code, l);
+  for (const view of [out, g, x, target]) at = operand(at, view);
+  end(start, CROSS_ENTROPY_VJP, operand(at, stats));
+}
+
+const LAYER_NORM = opcode('layerNorm');
+const LAYER_NORM_VJP = opcode('layerNormVjp');
+type Maybe = View | null;
+
+/** y = each row of n elements of x less its mean, over its deviation, times weight plus bias; stats (2, rows). */
+export function layerNorm(y: View, stats: View, x: View, weight: Maybe, bias: Maybe, n: number, eps: number): void {
+  const start = begin();
+  words[start + 1] = x.code;
+  words[start + 2] = (weight ? 1 : 0) | (bias ? 2 : 0);
+  words[start + 3] = stats.shape[1]!;
+  words[start + 4] = n;
+  let at = number(start + 5, eps);
+  for (const view of [y, stats, x, weight, bias]) if (view) at = operand(at, view);
+  end(start, LAYER_NORM, at);
+}
+
+/** The gradients of x, weight and bias, those that are not null, from that of y. */
+export function layerNormVjp(to: readonly Maybe[], g: View, x: View, stats: View, weight: Maybe, n: number): void {
+  const start = begin();
+  words[start + 1] = x.code;
+  words[start + 2] = to.reduce((flags, view, i) => flags | (view ? 2 << i : 0), weight ? 1 : 0);
+  words[start + 3] = stats.shape[1]!;
+  words[start + 4] = n;
+  let at = start + 5;
+  for (const view of [...to, g, x, stats, weight]) if (view) at = operand(at, view);
+  end(start, LAYER_NORM_VJP, at);
+}
+
 // ---- indexing -----------------------------------------------------------------------------------------------------------
 export interface Indexing {
   perElement: boolean;

@@ -4,9 +4,11 @@
 // choose that copy for the whole addon.
 #pragma once
 #include "convert.inc.h"
+#include "cross_entropy.inc.h"
 #include "elementwise.inc.h"
 #include "gemm.inc.h"
 #include "index.inc.h"
+#include "norm.inc.h"
 #include "optimizer.inc.h"
 #include "random.inc.h"
 #include "reduce.inc.h"
@@ -38,6 +40,10 @@ template <class T>
 constexpr void fill_float_type(KernelTable& t) {
   constexpr int type = kComputeType<T>;
   t.gemm[type] = gemm<T>;
+  t.cross_entropy[type] = cross_entropy<T>;
+  t.cross_entropy_vjp[type] = cross_entropy_vjp<T>;
+  t.layer_norm[type] = layer_norm<T>;
+  t.layer_norm_vjp[type] = layer_norm_vjp<T>;
   t.softmax[type] = softmax<T>;
   t.log_softmax[type] = log_softmax<T>;
   t.softmax_vjp[type] = softmax_vjp<T>;

@@ -62,6 +62,44 @@ struct AxisArgs {
 enum ReduceOp : int32_t { kSum, kProd, kAmax, kAmin, kArgmax, kArgmin, kReduceOpCount };
 using AxisFn = Status (*)(const Context&, const AxisArgs&);
 
+// ---- cross-entropy of rows x [rows, classes] with int32 classes ----------------------------------------
+enum LossReduction : int32_t { kLossEach, kLossSum, kLossMean, kLossReductionCount };  // mean: over rows that count
+struct CrossEntropyArgs {
+  const void* x;
+  const int32_t* target;
+  const void* g;  // pullback only: as the loss
+  void* stats;    // [2, rows]: the largest x, and the sum of exp(x - largest); written forward, read by the pullback
+  void* out;      // the losses, or their sum or mean; of the pullback the gradient of x
+  int64_t rows, classes;
+  int32_t ignored;  // a target of this value counts for nothing
+  LossReduction reduction;
+  int64_t* bad;  // out: {position, value} of the first target that is neither a class nor ignored
+};
+using CrossEntropyFn = Status (*)(const Context&, const CrossEntropyArgs&);
+
+// ---- layer normalisation of rows x [rows, n]; weight and bias [n], or null --------------------------------
+struct NormArgs {
+  const void* x;
+  const void* weight;
+  const void* bias;
+  void* y;
+  void* stats;  // [2, rows]: the means, and the inverse deviations
+  int64_t rows, n;
+  double eps;
+};
+struct NormVjpArgs {
+  const void* g;
+  const void* x;
+  const void* stats;
+  const void* weight;
+  void* gx;  // outputs that are not wanted: null
+  void* gweight;
+  void* gbias;
+  int64_t rows, n;
+};
+using NormFn = Status (*)(const Context&, const NormArgs&);
+using NormVjpFn = Status (*)(const Context&, const NormVjpArgs&);
+
 // ---- matmul: c = alpha * a @ b + beta * (bias or c), for every batch entry --------------------------
 // Strides in elements, any sign pattern the view gave them; c rows are contiguous (c_cs == 1).
 struct GemmArgs {
@@ -168,6 +206,9 @@ struct KernelTable {
   AxisFn cumsum[kComputeTypes];
   AxisFn softmax[kFloatTypes], log_softmax[kFloatTypes];
   AxisFn softmax_vjp[kFloatTypes], log_softmax_vjp[kFloatTypes];  // x holds y
+  CrossEntropyFn cross_entropy[kFloatTypes], cross_entropy_vjp[kFloatTypes];
+  NormFn layer_norm[kFloatTypes];
+  NormVjpFn layer_norm_vjp[kFloatTypes];
   GemmFn gemm[kFloatTypes];
   GatherFn gather;
   ScatterAddFn scatter_add[kComputeTypes];

@@ -59,7 +59,7 @@ namespace chainrule::test {
 namespace {
 
 constexpr int64_t kMost = 70;
-enum : int32_t { kX, kY, kZ, kIndices, kTo, kTo2 };
+enum : int32_t { kX, kY, kZ, kIndices, kTo, kTo2, kTo3, kTo4, kTo5 };
 
 template <class T>
 std::vector<T> values(int64_t n, int seed) {
@@ -161,6 +161,42 @@ void along_an_axis(Walk& walk) {
           command.slot(kTo).slot(kX);
           if (opcode >= kCommand_softmaxVjp) command.slot(kY);
           walk.must(machine, command, n);
+        }
+      }
+    }
+  }
+}
+
+// n rows, or rows of n.
+void rows(Walk& walk) {
+  for (int32_t type = 0; type < kFloatTypes; ++type) {
+    for (int64_t n = 1; n <= kMost; ++n) {
+      for (const auto& [rows, size] : {std::array<int64_t, 2>{1, n}, {3, n}, {n, 3}, {70, n}}) {
+        for (const int32_t reduction : {kLossEach, kLossMean}) {
+          Machine machine(walk.kernels);
+          define(machine, type, rows * size, rows, size);
+          Command forward = Command(kCommand_crossEntropy).add({type, rows, size, -1, reduction});
+          walk.must(machine, forward.slot(kTo).slot(kTo2).slot(kX).slot(kIndices), n);
+          Command pullback = Command(kCommand_crossEntropyVjp).add({type, rows, size, -1, reduction});
+          walk.must(machine, pullback.slot(kTo3).slot(kTo).slot(kX).slot(kIndices).slot(kTo2), n);
+        }
+        // Every combination of weight and bias, and of the gradients that are wanted.
+        for (int32_t flags = 0; flags < 16; ++flags) {
+          Machine machine(walk.kernels);
+          define(machine, type, rows * size);
+          Command forward = Command(kCommand_layerNorm).add({type, flags & 3, rows, size}).number(1);
+          forward.slot(kTo).slot(kTo2).slot(kX);
+          for (int32_t bit = 1; bit <= 2; bit *= 2) {
+            if (flags & bit) forward.slot(kY, (rows - 1) * size);
+          }
+          walk.must(machine, forward, n);
+          Command pullback = Command(kCommand_layerNormVjp).add({type, flags, rows, size});
+          for (int32_t bit = 2, to = kTo3; bit <= 8; bit *= 2, ++to) {
+            if (flags & bit) pullback.slot(to);
+          }
+          pullback.slot(kY).slot(kX).slot(kTo2);
+          if (flags & 1) pullback.slot(kZ, (rows - 1) * size);
+          walk.must(machine, pullback, n);
         }
       }
     }
@@ -269,7 +305,8 @@ int main() {
     chainrule::arena::side = side;
     for_each_isa([](const chainrule::KernelTable& table) {
       Walk walk(table);
-      for (const auto part : {samples, elementwise, along_an_axis, products, indexing_and_sorting, sources, lists})
+      for (const auto part :
+           {samples, elementwise, along_an_axis, rows, products, indexing_and_sorting, sources, lists})
         part(walk);
       for (int op = 0; op < chainrule::kOpcodeCount; ++op) {
         CHECK(walk.ran[op] > 0, "%s %s never ran", table.isa, chainrule::op_names()[op].name);

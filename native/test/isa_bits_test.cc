@@ -93,6 +93,37 @@ void test_softmax() {
   }
 }
 
+template <class T>
+void test_rows() {
+  constexpr int type = type_index<T>();
+  for (const Shape& s : shapes()) {
+    if (s.inner != 1) continue;
+    const int64_t rows = s.outer, n = s.reduce;
+    const Buffer<T> x = drawn<T>(rows * n, 4), g = drawn<T>(rows * n, 5), w = drawn<T>(n, 6), b = drawn<T>(n, 7);
+    Buffer<int32_t> target(rows);
+    for (int64_t row = 0; row < rows; ++row) target[row] = static_cast<int32_t>((row * 7 + 1) % n);
+    int64_t bad[2];
+    // Forward into stats, then back.
+    same_on_all<T>(rows * n + 1 + 2 * rows, "cross-entropy", s, [&](const KernelTable& table, T* out) {
+      TestContext context(TestContext::kForward);
+      CrossEntropyArgs args{x.data(), target.data(), g.data(), out + rows * n + 1, out + rows * n, rows, n,
+                            -1,       kLossMean,     bad};
+      const Status status = table.cross_entropy[type](context, args);
+      args.out = out;
+      return status == kOk ? table.cross_entropy_vjp[type](context, args) : status;
+    });
+    same_on_all<T>(2 * rows * n + 2 * n + 2 * rows, "layer norm", s, [&](const KernelTable& table, T* out) {
+      TestContext context(TestContext::kForward);
+      T* gx = out + rows * n;
+      T* gw = gx + rows * n;
+      T* stats = gw + 2 * n;
+      const Status status = table.layer_norm[type](context, {x.data(), w.data(), b.data(), out, stats, rows, n, 1e-5});
+      if (status != kOk) return status;
+      return table.layer_norm_vjp[type](context, {g.data(), x.data(), stats, w.data(), gx, gw, gw + n, rows, n});
+    });
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -101,5 +132,7 @@ int main() {
   test_reductions<int32_t>();
   test_softmax<float>();
   test_softmax<double>();
+  test_rows<float>();
+  test_rows<double>();
   return report();
 }

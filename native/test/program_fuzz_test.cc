@@ -110,6 +110,26 @@ Command random_axis(Draw& draw, int32_t opcode) {
   return command;
 }
 
+Command random_rows(Draw& draw, int32_t opcode) {
+  Command command(opcode);
+  command.add({draw.type(kFloatTypes)});
+  const int64_t flags = draw.below(16);
+  int operands = 0;
+  if (opcode < kCommand_layerNorm) {
+    command.add({draw.size(), draw.size(), draw.chance(50) ? 0 : -1});
+    command.add({draw.chance(5) ? draw.word() : draw.below(kLossReductionCount)});
+    operands = opcode == kCommand_crossEntropyVjp ? 5 : 4;
+  } else {
+    const bool forward = opcode == kCommand_layerNorm;
+    command.add({flags, draw.size(), draw.size()});
+    if (forward) command.number(draw.number());
+    for (int bit = 0; bit < (forward ? 2 : 4); ++bit) operands += flags >> bit & 1;
+    operands += 3;
+  }
+  for (; operands > 0; --operands) command.slot(draw.slot(), draw.offset());
+  return command;
+}
+
 Command random_indexing(Draw& draw, int32_t opcode) {
   return Command(opcode)
       .add({opcode == kCommand_gather ? draw.dtype() : draw.type(kComputeTypes), draw.below(2)})
@@ -172,7 +192,8 @@ Command random_command(Draw& draw) {
   if (opcode == kCommand_matmul) return random_matmul(draw);
   if (opcode == kCommand_sort) return random_sort(draw);
   if (opcode < kCommand_matmul) return random_source(draw, opcode);
-  if (opcode < kCommand_gather) return random_axis(draw, opcode);
+  if (opcode < kCommand_crossEntropy) return random_axis(draw, opcode);
+  if (opcode < kCommand_gather) return random_rows(draw, opcode);
   if (opcode < kCommand_arange) return random_indexing(draw, opcode);
   if (opcode < kCommand_sgd) return random_source(draw, opcode);
   return random_list(draw, opcode);

@@ -157,6 +157,32 @@ inline std::vector<Sample> index_samples() {
   };
 }
 
+inline std::vector<Sample> row_samples() {
+  // Two rows of 1 2 3 in steps of one: classes 2 and 0; log-sum-exp is 3.4076059.
+  const auto loss = [](int32_t opcode, int reduction) { return Command(opcode).add({kF32, 2, 3, -100, reduction}); };
+  const auto norm = [](int32_t flags) { return Command(kCommand_layerNorm).add({kF64, flags, 2, 2}).number(0); };
+  return {
+      {"cross-entropy", loss(kCommand_crossEntropy, 2).slot(kOut).slot(kOut + 1).slot(kMatrix).slot(kIndex),
+       near<float>(kOut, {(0.4076059f + 2.4076059f) / 2})},
+      {"losses of rows", loss(kCommand_crossEntropy, 0).slot(kOut).slot(kOut + 1).slot(kMatrix).slot(kIndex),
+       near<float>(kOut, {0.4076059f, 2.4076059f})},
+      // One row of one class, x = 2, with the largest 2 and the sum 3: 10 (exp(0) / 3 - 1).
+      {"cross-entropy pullback",
+       Command(kCommand_crossEntropyVjp)
+           .add({kF32, 1, 1, 2, 1})
+           .slot(kOut)
+           .slot(kRow)
+           .slot(kMatrix, 1)
+           .slot(kIndex, 1)
+           .slot(kMatrix, 1),
+       holds<float>(kOut, {10.f / 3 - 10})},
+      {"layer norm", norm(0).slot(kOut).slot(kOut + 1).slot(kDouble), holds<double>(kOut, {1, -1, 1, -1})},
+      {"layer norm pullback",
+       Command(kCommand_layerNormVjp).add({kF64, 8, 2, 2}).slot(kOut).slot(kDouble).slot(kDouble).slot(kDouble),
+       holds<double>(kOut, {3, -5})},
+  };
+}
+
 inline std::vector<Sample> sort_samples() {
   const Command last = Command(kCommand_sort).add({kI32, 1, 4, 1, 2, 1}).slot(kOut).slot(kOut + 1).slot(kInts);
   return {
@@ -254,8 +280,8 @@ inline std::vector<Sample> list_samples() {
 
 inline std::vector<Sample> all_samples() {
   std::vector<Sample> all;
-  for (auto samples :
-       {map_samples, axis_samples, matmul_samples, index_samples, sort_samples, source_samples, list_samples}) {
+  for (auto samples : {map_samples, axis_samples, matmul_samples, index_samples, row_samples, sort_samples,
+                       source_samples, list_samples}) {
     for (Sample& sample : samples()) all.push_back(std::move(sample));
   }
   return all;

@@ -230,6 +230,40 @@ void wrong_indices() {
         int(failure.detail[0]));
 }
 
+void wrong_rows() {
+  const auto loss = [](std::initializer_list<int64_t> layout, int32_t out, int32_t stats, int32_t target) {
+    return Command(kCommand_crossEntropy).add(layout).slot(out).slot(stats).slot(kMatrix).slot(target);
+  };
+  const int64_t mean = kLossMean;
+  expect_refused("target too large", loss({kF32, 2, 3, -1, mean}, kOut, kOut + 1, kFar), kIndexOutOfRange);
+  expect_refused("unknown reduction", loss({kF32, 2, 3, -1, 3}, kOut, kOut + 1, kIndex));
+  expect_refused("no reduction", loss({kF32, 2, 3, -1, -1}, kOut, kOut + 1, kIndex));
+  expect_refused("of integers", loss({kI32, 2, 3, -1, mean}, kOut, kOut + 1, kIndex));
+  expect_refused("target too short", loss({kF32, 3, 2, -1, mean}, kOut, kOut + 1, kIndex));
+  expect_refused("x too short", loss({kF32, 2, 4, -1, mean}, kOut, kOut + 1, kIndex));
+  expect_refused("stats too short", loss({kF32, 2, 3, -1, mean}, kOut, kRow, kIndex));
+  expect_refused("the loss is the target", loss({kF32, 1, 3, -1, mean}, kIndex, kOut, kIndex));
+  expect_refused("the stats are the target", loss({kF32, 1, 3, -1, mean}, kOut, kIndex, kIndex));
+  expect_refused("sizes overflow", loss({kF32, 0xffffffff, 0xffffffff, -1, mean}, kOut, kRow, kIndex));
+  const auto pullback = [](int32_t out, int32_t target) {
+    Command command = Command(kCommand_crossEntropyVjp).add({kF32, 1, 2, -1, kLossMean}).slot(out).slot(kRow);
+    return command.slot(kMatrix).slot(target).slot(kMatrix);
+  };
+  expect_refused("target too large for the pullback", pullback(kOut, kInts), kIndexOutOfRange);
+  expect_refused("the gradient is the target", pullback(kInts, kInts));
+
+  const auto norm = [](std::initializer_list<int64_t> layout, int32_t stats) {
+    return Command(kCommand_layerNorm).add(layout).number(1).slot(kOut).slot(stats).slot(kMatrix);
+  };
+  expect_refused("norm of integers", norm({kI32, 0, 2, 3}, kOut + 1));
+  expect_refused("norm of too many rows", norm({kF32, 0, 3, 3}, kOut + 1));
+  expect_refused("norm with short stats", norm({kF32, 0, 2, 3}, kRow));
+  expect_refused("norm with a short weight", norm({kF32, 1, 1, 6}, kOut + 1).slot(kRow));
+  expect_refused("norm without its bias", norm({kF32, 2, 2, 3}, kOut + 1));
+  Command back = Command(kCommand_layerNormVjp).add({kF32, 2, 2, 3}).slot(kOut).slot(kMatrix).slot(kMatrix);
+  expect_refused("norm pullback with short stats", back.slot(kRow));
+}
+
 void wrong_lists() {
   const auto sgd = [](int64_t count) {
     return Command(kCommand_sgd).add({kF32, 0}).number(1).number(0).number(0).number(0).add({count});
@@ -276,6 +310,7 @@ int main() {
   wrong_axes();
   wrong_sorts();
   wrong_indices();
+  wrong_rows();
   wrong_lists();
   return report();
 }
