@@ -164,44 +164,57 @@ struct Strip {
 };
 
 // Folds `units` strips of `rows` rows: source(unit) is a strip at most max_width wide, finish(unit, acc) takes its
-// fold. Few long strips are cut at the subtrees of the fold, which changes who computes and not what.
+// fold. Each strip is cut at the subtrees of the fold, of chunk_rows rows, which changes who computes and not what.
+template <class T, ReduceOp op, class Source, class Finish>
+Status fold_parts(const Context& context, int64_t units, int64_t rows, int64_t stride, int64_t max_width,
+                  int64_t chunk_rows, const Source& source, const Finish& finish) {
+  using F = Fold<T, op>;
+  using V = Vec<T>;
+  const int64_t chunks = ceil_div(rows, chunk_rows), vectors = ceil_div(max_width, F::kStep);
+  V* partial = static_cast<V*>(context.scratch(context.self, units * chunks * vectors * sizeof(V)));
+  if (!partial) return kOutOfMemory;
+  for_chunks(context, units * chunks, grain_for(chunk_rows * max_width), [&](int64_t begin, int64_t end) {
+    V stack[F::kStackVectors];
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const Strip<T> strip = source(chunk / chunks);
+      const int64_t row = chunk % chunks * chunk_rows;
+      F::fold_rows(stack, strip.x + row * stride, stride, min_of(chunk_rows, rows - row), strip.width);
+      __builtin_memcpy(partial + chunk * vectors, stack, ceil_div(strip.width, F::kStep) * sizeof(V));
+    }
+  });
+  for_chunks(context, units, grain_for(chunks * max_width), [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      V* parts = partial + unit * chunks * vectors;
+      const int64_t used = ceil_div(source(unit).width, F::kStep);
+      for (int64_t step = 1; step < chunks; step *= 2) {
+        for (int64_t i = 0; i + step < chunks; i += 2 * step) {
+          F::join_into(parts + i * vectors, parts + (i + step) * vectors, used);
+        }
+      }
+      finish(unit, parts);
+    }
+  });
+  return kOk;
+}
+
+// The same: few long strips in parts, others each as a whole.
 template <class T, ReduceOp op, class Source, class Finish>
 Status fold_units(const Context& context, int64_t units, int64_t rows, int64_t stride, int64_t max_width,
                   const Source& source, const Finish& finish) {
   using F = Fold<T, op>;
-  using V = Vec<T>;
-  if (units >= 8 || rows * max_width < 2 * kSplit) {
-    for_chunks(context, units, grain_for(rows * max_width), [&](int64_t begin, int64_t end) {
-      V stack[F::kStackVectors];
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const Strip<T> strip = source(unit);
-        F::fold_rows(stack, strip.x, stride, rows, strip.width);
-        finish(unit, stack);
-      }
-    });
-    return kOk;
+  if (units < 8 && rows * max_width >= 2 * kSplit) {
+    int64_t chunk_rows = kFoldRows;
+    while (chunk_rows * max_width < kSplit) chunk_rows *= 2;
+    return fold_parts<T, op>(context, units, rows, stride, max_width, chunk_rows, source, finish);
   }
-  int64_t chunk_rows = kFoldRows;
-  while (chunk_rows * max_width < kSplit) chunk_rows *= 2;
-  const int64_t chunks = ceil_div(rows, chunk_rows), vectors = ceil_div(max_width, F::kStep);
-  V* partial = static_cast<V*>(context.scratch(context.self, units * chunks * vectors * sizeof(V)));
-  if (!partial) return kOutOfMemory;
-  for_chunks(context, units * chunks, 1, [&](int64_t begin, int64_t) {
-    V stack[F::kStackVectors];
-    const Strip<T> strip = source(begin / chunks);
-    const int64_t row = begin % chunks * chunk_rows;
-    F::fold_rows(stack, strip.x + row * stride, stride, min_of(chunk_rows, rows - row), strip.width);
-    __builtin_memcpy(partial + begin * vectors, stack, ceil_div(strip.width, F::kStep) * sizeof(V));
-  });
-  for (int64_t unit = 0; unit < units; ++unit, partial += chunks * vectors) {
-    const int64_t used = ceil_div(source(unit).width, F::kStep);
-    for (int64_t step = 1; step < chunks; step *= 2) {
-      for (int64_t i = 0; i + step < chunks; i += 2 * step) {
-        F::join_into(partial + i * vectors, partial + (i + step) * vectors, used);
-      }
+  for_chunks(context, units, grain_for(rows * max_width), [&](int64_t begin, int64_t end) {
+    Vec<T> stack[F::kStackVectors];
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const Strip<T> strip = source(unit);
+      F::fold_rows(stack, strip.x, stride, rows, strip.width);
+      finish(unit, stack);
     }
-    finish(unit, partial);
-  }
+  });
   return kOk;
 }
 
@@ -241,16 +254,21 @@ Status reduce_values(const Context& context, const AxisArgs& args) {
     return kOk;
   }
   if (inner > 1) {
-    const int64_t width = min_of(inner, F::strip_vectors(n) * kStep), strips = ceil_div(inner, width);
+    // Many long rows come from memory, which delivers long runs faster: a block at a time, as wide as the stack.
+    const bool wide = n > kFoldRows && n * inner >= 2 * kSplit && inner > F::strip_vectors(n) * kStep;
+    const int64_t most = wide ? F::kStackVectors : F::strip_vectors(n);
+    const int64_t width = min_of(inner, most * kStep), strips = ceil_div(inner, width);
     const auto source = [&](int64_t unit) {
       const int64_t column = unit % strips * width;
       return Strip<T>{x + unit / strips * n * inner + column, min_of(width, inner - column)};
     };
-    return fold_units<T, op>(context, outer * strips, n, inner, width, source, [&](int64_t unit, Vec<T>* acc) {
+    const auto finish = [&](int64_t unit, Vec<T>* acc) {
       const int64_t column = unit % strips * width;
       T* line = out + unit / strips * inner + column;
       for_vectors<T>(0, min_of(width, inner - column), [&](auto at) { at.store(line, scale(acc[at.i / kStep])); });
-    });
+    };
+    if (wide) return fold_parts<T, op>(context, outer * strips, n, inner, width, kFoldRows, source, finish);
+    return fold_units<T, op>(context, outer * strips, n, inner, width, source, finish);
   }
   if (n > kShortRow) {
     const int64_t width = F::row_width(n);
