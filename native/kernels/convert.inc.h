@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "table.h"
+#include "loops.inc.h"
 
 namespace chainrule {
 namespace {
@@ -109,6 +109,20 @@ inline void stream_bytes(void* dst, const void* src, size_t bytes) {
     }
   }
   __builtin_memcpy(to + i, from + i, bytes - i);
+}
+
+// to[i] = term(at) for the vectors that cover [0, n). What goes past the cache is gathered first, in whole lines;
+// stream_fence ends a run of such writes.
+template <class T, class Term>
+void write_run(T* to, int64_t n, bool streams, const Term& term) {
+  if (!streams) return for_vectors<T>(0, n, [&](auto at) { at.store(to, term(at)); });
+  constexpr int64_t kBlock = 2048 / sizeof(T);
+  alignas(kVectorBytes) T block[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t end = min_of(n, begin + kBlock);
+    for_vectors<T>(begin, end, [&](auto at) { store(block + (at.i - begin), term(at)); });
+    stream_bytes(to + begin, block, static_cast<size_t>(end - begin) * sizeof(T));
+  }
 }
 
 template <class Storage>

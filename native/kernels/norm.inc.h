@@ -2,6 +2,7 @@
 // result depends on that row alone; the gradients of weight and bias add up rows in blocks of 64 in turn, and the
 // blocks as a reduction does.
 #pragma once
+#include "convert.inc.h"
 #include "fold_terms.inc.h"
 
 namespace chainrule {
@@ -24,11 +25,11 @@ void normalise_row(const NormArgs& args, int64_t row) {
   const Vec<T> scale = T(1) / sqrt(set1(squares / static_cast<T>(n) + static_cast<T>(args.eps)));
   static_cast<T*>(args.stats)[row] = mean;
   static_cast<T*>(args.stats)[args.rows + row] = scale[0];
-  for_vectors<T>(0, n, [=](auto at) {
+  write_run(y, n, args.streams, [=](auto at) {
     Vec<T> out = (at.load(x) - centre) * scale;
     if (weight) out *= at.load(weight);
     if (bias) out += at.load(bias);
-    at.store(y, out);
+    return out;
   });
 }
 
@@ -37,6 +38,7 @@ Status layer_norm(const Context& context, const NormArgs& args) {
   if (args.n == 0) return kOk;
   for_chunks(context, args.rows, grain_for(args.n), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) normalise_row<T>(args, row);
+    if (args.streams) stream_fence();
   });
   return kOk;
 }
@@ -64,15 +66,18 @@ void normalise_rows_vjp(const NormVjpArgs& args, int64_t begin, int64_t end, T* 
       for (T& sum : means) sum /= static_cast<T>(n);
     }
     const Vec<T> mean = set1(means[0]), slope = set1(means[1]);
-    T* gx = args.gx ? static_cast<T*>(args.gx) + row * n : nullptr;
-    for_vectors<T>(0, n, [=](auto at) {
+    const auto gradient = [=](auto at) {
       const Vec<T> incoming = at.load(g), y = (at.load(x) - centre) * scale;
       if (weight_sums) at.store(weight_sums, fma(incoming, y, at.load(weight_sums)));
       if (bias_sums) at.store(bias_sums, at.load(bias_sums) + incoming);
-      if (!gx) return;
       const Vec<T> own = weight ? incoming * at.load(weight) : incoming;
-      at.store(gx, (own - mean - y * slope) * scale);
-    });
+      return (own - mean - y * slope) * scale;
+    };
+    if (args.gx) {
+      write_run(static_cast<T*>(args.gx) + row * n, n, args.streams, gradient);
+    } else {
+      for_vectors<T>(0, n, [=](auto at) { static_cast<void>(gradient(at)); });
+    }
   }
 }
 
@@ -90,6 +95,7 @@ Status layer_norm_vjp(const Context& context, const NormVjpArgs& args) {
       normalise_rows_vjp<T>(args, row, min_of(args.rows, row + kFoldRows), weight_sums ? weight_sums + offset : nullptr,
                             bias_sums ? bias_sums + offset : nullptr);
     }
+    if (args.streams) stream_fence();
   });
   Status status = kOk;
   if (weight_sums) status = reduce<T, kSum>(context, {sums, nullptr, args.gweight, 1, blocks, args.n, 1, false});

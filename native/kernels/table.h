@@ -86,6 +86,7 @@ struct NormArgs {
   void* stats;  // [2, rows]: the means, and the inverse deviations
   int64_t rows, n;
   double eps;
+  bool streams;  // y goes past the cache
 };
 struct NormVjpArgs {
   const void* g;
@@ -96,6 +97,7 @@ struct NormVjpArgs {
   void* gweight;
   void* gbias;
   int64_t rows, n;
+  bool streams;  // gx goes past the cache
 };
 using NormFn = Status (*)(const Context&, const NormArgs&);
 using NormVjpFn = Status (*)(const Context&, const NormVjpArgs&);

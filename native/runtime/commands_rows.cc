@@ -1,5 +1,6 @@
 // The decoders of commands over rows: cross-entropy and layer normalisation, with their pullbacks. Runtime layer.
 #include "commands.h"
+#include "executor.h"
 
 namespace chainrule {
 
@@ -41,6 +42,13 @@ void run_loss(Reader& reader, Status status, const int64_t (&bad)[2]) {
     reader.failure().detail[1] = bad[1];
   }
   run(reader, status, status == kIndexOutOfRange ? "index out of range" : "out of memory");
+}
+
+// Whether rows of n are written past the cache: of all operands, since what is read passes through it, too.
+bool streams(DType dtype, int64_t elements, int64_t n, int operands) {
+  constexpr int64_t kRun = 1024;  // bytes: shorter rows are mostly ends of lines
+  const int64_t width = static_cast<int64_t>(kDTypeBytes[dtype]);
+  return past_cache(operands * elements * width) && n * width >= kRun;
 }
 
 }  // namespace
@@ -91,6 +99,7 @@ void run_layer_norm(Reader& reader, Kernels kernels, const Context& context) {
   args.x = reader.input(dtype, elements);
   if (flags & 1) args.weight = reader.input(dtype, args.n);
   if (flags & 2) args.bias = reader.input(dtype, args.n);
+  args.streams = streams(dtype, elements, args.n, 2);
   if (reader.finish()) run(reader, kernels.layer_norm[type](context, args));
 }
 
@@ -111,6 +120,7 @@ void run_layer_norm_vjp(Reader& reader, Kernels kernels, const Context& context)
   args.x = reader.input(dtype, elements);
   args.stats = reader.input(dtype, 2 * args.rows);
   if (flags & 1) args.weight = reader.input(dtype, args.n);
+  args.streams = streams(dtype, elements, args.n, 3);
   if (reader.finish()) run(reader, kernels.layer_norm_vjp[type](context, args));
 }
 

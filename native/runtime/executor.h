@@ -44,5 +44,7 @@ const KernelTable* select_kernels(const char* name);
 
 // Decoders, one per row of ops.def and one for all elementwise ops.
 void run_map(Reader& reader, const KernelTable& kernels, const Context& context, int32_t op);
+// Whether so many bytes are more than the cache keeps for whoever reads them next: stores had better go past it.
+bool past_cache(int64_t bytes);
 
 }  // namespace chainrule

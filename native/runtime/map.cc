@@ -95,21 +95,13 @@ void find_turned(Map& map) {
 }
 
 // ---- the command ---------------------------------------------------------------------------------------------------
-int64_t stream_bytes() {
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  static const int64_t last_cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  if (last_cache > 0) return std::min(last_cache, kStreamBytes);
-#endif
-  return kStreamBytes;
-}
-
 // Whether the output is to go past the cache: one that exceeds what the cache could keep for its reader, in runs of
 // whole lines, none of which an input has just brought in.
 bool streams(const Map& map, int64_t elements) {
   const Operand& out = map.operand[0];
   const int inner = map.dims - 1;
   const int64_t width = static_cast<int64_t>(kDTypeBytes[map.type]);
-  if (elements * width < stream_bytes() || out.dtype != map.type || out.stride[inner] != 1) return false;
+  if (!past_cache(elements * width) || out.dtype != map.type || out.stride[inner] != 1) return false;
   if (map.size[inner] * width < kStreamRun) return false;
   for (int i = 1; i <= map.inputs; ++i) {
     if (!map.operand[i].immediate && map.operand[i].base == out.base) return false;
@@ -126,6 +118,14 @@ void run_chunks(Map& map, const Context& context, int64_t elements, size_t chunk
 }
 
 }  // namespace
+
+bool past_cache(int64_t bytes) {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  static const int64_t last_cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (last_cache > 0) return bytes >= std::min(last_cache, kStreamBytes);
+#endif
+  return bytes >= kStreamBytes;
+}
 
 // flags: dims | inputs << 4 | compute type << 6 | out dtype << 8 | per input i (dtype | 8 if immediate) << (12 + 4 i)
 //        | params << 24

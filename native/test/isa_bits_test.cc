@@ -117,9 +117,10 @@ void test_rows() {
       T* gx = out + rows * n;
       T* gw = gx + rows * n;
       T* stats = gw + 2 * n;
-      const Status status = table.layer_norm[type](context, {x.data(), w.data(), b.data(), out, stats, rows, n, 1e-5});
+      const Status status =
+          table.layer_norm[type](context, {x.data(), w.data(), b.data(), out, stats, rows, n, 1e-5, false});
       if (status != kOk) return status;
-      return table.layer_norm_vjp[type](context, {g.data(), x.data(), stats, w.data(), gx, gw, gw + n, rows, n});
+      return table.layer_norm_vjp[type](context, {g.data(), x.data(), stats, w.data(), gx, gw, gw + n, rows, n, false});
     });
   }
 }

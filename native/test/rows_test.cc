@@ -154,9 +154,9 @@ void test_norm(const KernelTable& table, int64_t rows, int64_t n, bool affine, d
                   b = drawn<T>(n, 14);
   Buffer<T> y(rows * n, true), stats(2 * rows), gx(rows * n, true), gw(n, true), gb(n, true);
   const NormArgs args{
-      x.data(), affine ? w.data() : nullptr, affine ? b.data() : nullptr, y.data(), stats.data(), rows, n, 1e-5};
+      x.data(), affine ? w.data() : nullptr, affine ? b.data() : nullptr, y.data(), stats.data(), rows, n, 1e-5, false};
   const NormVjpArgs vjp{g.data(), x.data(), stats.data(), affine ? w.data() : nullptr, gx.data(), gw.data(), gb.data(),
-                        rows,     n};
+                        rows,     n,        false};
   TestContext context(TestContext::kForward);
   CHECK(table.layer_norm[type](context, args) == kOk && table.layer_norm_vjp[type](context, vjp) == kOk, "%s",
         table.isa);
@@ -214,8 +214,10 @@ void test_norm(const KernelTable& table, int64_t rows, int64_t n, bool affine, d
     again.y = y2.data();
     NormVjpArgs back = vjp;
     back.gx = gx2.data(), back.gweight = gw2.data(), back.gbias = gb2.data();
+    again.streams = back.streams = order == TestContext::kThreads;
     table.layer_norm[type](other, again);
     table.layer_norm_vjp[type](other, back);
+    CHECK(y2.canaries_intact() && gx2.canaries_intact(), "%s: order", table.isa);
     CHECK(y.same_bits(y2) && gx.same_bits(gx2) && gw.same_bits(gw2) && gb.same_bits(gb2), "%s: order", table.isa);
   }
   TestContext full(TestContext::kForward, true);
