@@ -241,7 +241,8 @@ export interface CrossEntropyOptions extends ClassOptions {
 
 /**
  * The negative log-likelihood of softmax(input): for class indices (int32) as nllLoss, or for probabilities of
- * input's shape, whose mean is over rows. torch.nn.functional.cross_entropy
+ * input's shape, whose mean is over rows. The backward pass reads the input again: do not change it in place before.
+ * torch.nn.functional.cross_entropy
  */
 export const crossEntropy = composed('crossEntropy', classLoss);
 

@@ -130,7 +130,10 @@ function trailing(op: string, x: Tensor, shape: Shape, weight?: Optional, bias?:
   return sizes.map((_, i) => skip + i);
 }
 
-/** x less its mean, over its deviation, of the trailing dimensions `shape`; then times weight plus bias. */
+/**
+ * x less its mean, over its deviation, of the trailing dimensions `shape`; then times weight plus bias. The backward pass
+ * reads x again: do not change it in place before.
+ */
 export function layerNorm(x: Tensor, shape: Shape, weight?: Tensor | null, bias?: Tensor | null, eps = 1e-5): Tensor {
   const dims = trailing('layerNorm', x, shape, weight, bias);
   checkRange('layerNorm', 'eps', eps);
