@@ -38,8 +38,8 @@ struct LossProblem {
   Buffer<T> x;
   Buffer<int32_t> target;
 
-  LossProblem(int64_t rows, int64_t classes, double scale)
-      : rows(rows), classes(classes), x(drawn<T>(rows * classes, 7, scale)), target(rows, true) {
+  LossProblem(int64_t rows, int64_t classes, double scale, double shift = 0)
+      : rows(rows), classes(classes), x(drawn<T>(rows * classes, 7, scale, shift)), target(rows, true) {
     std::mt19937_64 rng(8);
     for (int64_t i = 0; i < rows; ++i) target[i] = i % 5 == 3 ? kIgnored : static_cast<int32_t>(rng() % classes);
   }
@@ -52,9 +52,9 @@ struct LossProblem {
 };
 
 template <class T>
-void test_losses(const KernelTable& table, int64_t rows, int64_t classes, double scale) {
+void test_losses(const KernelTable& table, int64_t rows, int64_t classes, double scale, double shift = 0) {
   constexpr int type = type_index<T>();
-  const LossProblem<T> p(rows, classes, scale);
+  const LossProblem<T> p(rows, classes, scale, shift);
   int64_t bad[2];
   Buffer<T> stats(2 * rows), losses(rows, true), gradient(rows * classes, true), g = drawn<T>(rows, 9);
   CrossEntropyArgs args = p.args(0, rows, kLossEach, bad);
@@ -232,6 +232,7 @@ void test_type(const KernelTable& table) {
     }
   }
   test_losses<T>(table, 40, 50, 3000);
+  test_losses<T>(table, 40, 50, 3, 3000);
   test_bad_targets<T>(table);
   for (const int64_t n : {1, 2, 5, 16, 17, 31, 32, 33, 64, 401, 1024, 2049, 5000}) {
     for (const int64_t rows : {1, 3, 64, 65, 200}) {
