@@ -4,7 +4,7 @@
 import { geometricMean, merge, printTable, type Sampling, type Timing } from './measure.ts';
 import { buildPrograms, Program } from './native.ts';
 import type { Options } from './options.ts';
-import { save } from './results.ts';
+import { saveCells } from './results.ts';
 import { type Started, startMatmulRivals } from './rivals.ts';
 
 /** [batch, m, n, k] */
@@ -32,6 +32,9 @@ const SHAPES: readonly Shape[] = [
 const LAYOUTS = ['NN', 'NT', 'TN'] as const;
 /** For the other precisions: where arithmetic dominates. */
 const LARGE = SHAPES.filter(([batch, m, n, k]) => batch === 1 && m >= 512 && m === n && n === k);
+
+/** Where arithmetic is the limit, neither memory nor the calls. */
+const isArithmetic = ([batch, m, n, k]: Shape): boolean => batch === 1 && m >= 32 && m * n * k > 2 ** 22;
 
 /** What is multiplied, as bench/native/gemm.h names it, and the limit that it is held against. */
 const PRECISIONS = [
@@ -138,6 +141,18 @@ function row(cell: Cell): string[] {
   ];
 }
 
+/** How near those products come to the peak whose limit it is. */
+function arithmeticSummary(cells: readonly Cell[]): string {
+  const names = SHAPES.filter(isArithmetic).map(shapeName);
+  const shares = cells.filter(({ shape }) => names.includes(shape)).sort((a, b) => share(a) - share(b));
+  if (shares.length === 0) return '';
+  const [least, middle] = [shares[0]!, shares[shares.length >> 1]!];
+  return (
+    `; of the peak, where arithmetic dominates (${shares.length}): at least ${percent(share(least))} ` +
+    `(${least.shape} ${least.layout}), half of them ${percent(share(middle))} or more`
+  );
+}
+
 /** A line for each precision and number of threads. */
 export function summary(cells: readonly Cell[]): string[] {
   return PRECISIONS.flatMap(({ name }) =>
@@ -151,7 +166,7 @@ export function summary(cells: readonly Cell[]): string[] {
         return (
           `${name}, ${threads} thread${threads > 1 ? 's' : ''}: ${mean(ratio)} x the best rival (geometric mean of ` +
           `${compared.length}; ${mean(medianRatio)} by medians), lowest ${ratio(lowest)!.toFixed(2)}: ${lowest.shape} ` +
-          `${lowest.layout}, ${lowest.rivals[0]!.name}`
+          `${lowest.layout}, ${lowest.rivals[0]!.name}${arithmeticSummary(mine)}`
         );
       })
       .filter(Boolean),
@@ -185,5 +200,8 @@ export async function run(options: Options): Promise<void> {
   }
   console.log(`${summary(cells).join('\n')}\n`);
   for (const { process } of [...rivals, { process: ours }, { process: limits }]) process.stop();
-  save('gemm', { isa: ours.about, rivals: rivals.map(({ name, process }) => ({ name, about: process.about })), cells });
+  const about = rivals.map(({ name, process }) => ({ name, about: process.about }));
+  saveCells('gemm', options, { isa: ours.about, rivals: about, cells }, (cell) =>
+    [cell.precision, cell.shape, cell.layout, cell.threads].join(),
+  );
 }

@@ -5,7 +5,7 @@ import { geometricMean, measure, merge, printTable, type Sampling, type Timing }
 import { buildPrograms, Program } from './native.ts';
 import type { Options } from './options.ts';
 import { PyTorch } from './peers/pytorch.ts';
-import { save } from './results.ts';
+import { saveCells } from './results.ts';
 
 export interface Case {
   /** As in peers/pytorch_kernels.py. */
@@ -112,5 +112,5 @@ export async function runCases(part: string, cases: readonly Case[], options: Op
     );
   }
   console.log();
-  save(part, { pytorch: torch?.about, cells });
+  saveCells(part, options, { pytorch: torch?.about, cells }, (cell) => [cell.op, cell.sizes, cell.threads].join());
 }

@@ -12,6 +12,8 @@ export interface Options {
   install: boolean;
   /** Whether a case of these words is wanted. */
   matches(...words: string[]): boolean;
+  /** Whether every rival is. */
+  everyRival: boolean;
   /** Whether this rival is wanted. */
   rival(name: string): boolean;
 }
@@ -38,6 +40,7 @@ export function readOptions(args: readonly string[]): { parts: string[]; options
       install: values.install,
       count: number(positionals.find((word) => !Number.isNaN(Number(word)))),
       matches: (...words) => only!.every((part) => words.join(' ').toLowerCase().includes(part)),
+      everyRival: rivals!.length === 0,
       rival: (name) => rivals!.length === 0 || rivals!.some((part) => name.toLowerCase().includes(part)),
     },
   };

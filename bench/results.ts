@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { buildInfo } from '../lib/index.ts';
+import type { Options } from './options.ts';
 
 const file = (part: string): string => fileURLToPath(new URL(`../out/bench/${part}.json`, import.meta.url));
 
@@ -25,6 +26,22 @@ export function machine(): Machine {
 export function save(part: string, result: object): void {
   mkdirSync(fileURLToPath(new URL('../out/bench', import.meta.url)), { recursive: true });
   writeFileSync(file(part), `${JSON.stringify({ machine: machine(), ...result }, null, 1)}\n`);
+}
+
+/**
+ * Saves what a run measured that may have been narrowed: cells of before that have no successor stay. Nothing is saved
+ * when some rivals were left out, for then the best one may be missing.
+ */
+export function saveCells<C>(
+  part: string,
+  { everyRival }: Options,
+  result: { cells: readonly C[]; [about: string]: unknown },
+  nameOf: (cell: C) => string,
+): void {
+  if (!everyRival) return;
+  const cells = new Map((load<{ cells: C[] }>(part)?.cells ?? []).map((cell) => [nameOf(cell), cell]));
+  for (const cell of result.cells) cells.set(nameOf(cell), cell);
+  save(part, { ...result, cells: [...cells.values()] });
 }
 
 /** What was saved last; undefined when there is nothing. */

@@ -4,7 +4,7 @@ import { nn, optim, randint, randn, setNumThreads, type Tensor } from '../lib/in
 import { measure, merge, printTable, type Timing } from './measure.ts';
 import type { Options } from './options.ts';
 import { PyTorch } from './peers/pytorch.ts';
-import { save } from './results.ts';
+import { saveCells } from './results.ts';
 
 /** Layer sizes, batch, activation, loss, optimizer; peers/pytorch.py reads the same words. */
 const CASES = [
@@ -86,5 +86,5 @@ export async function run(options: Options): Promise<void> {
   const header = ['steps/s', 'threads', 'best', 'median'];
   if (torch) header.push('PyTorch best', 'median', 'ratio of best', 'of medians');
   printTable(header, rows);
-  save('training', { pytorch: torch?.about, cells: results });
+  saveCells('training', options, { pytorch: torch?.about, cells: results }, (cell) => `${cell.name},${cell.threads}`);
 }
