@@ -40,8 +40,6 @@ const isArithmetic = ([batch, m, n, k]: Shape): boolean => batch === 1 && m >= 3
 const PRECISIONS = [
   { name: 'f32', limit: 'f32', shapes: SHAPES, layouts: LAYOUTS },
   { name: 'f64', limit: 'f64', shapes: LARGE, layouts: LAYOUTS },
-  // float32 in memory, rounded to bfloat16 within the call.
-  { name: 'medium', limit: 'bf16', shapes: LARGE, layouts: LAYOUTS },
 ] as const;
 
 export interface Cell {

@@ -9,12 +9,10 @@
 
 namespace bench {
 
-// What is multiplied. kMedium: float32 in memory, rounded to bfloat16 by the library within the call; kBf16: rounded
-// beforehand, outside the timing. Both sum in float32.
-enum Precision { kF32, kF64, kMedium, kBf16, kPrecisions };
-inline constexpr const char* kPrecisionNames[kPrecisions] = {"f32", "f64", "medium", "bf16"};
+enum Precision { kF32, kF64, kPrecisions };
+inline constexpr const char* kPrecisionNames[kPrecisions] = {"f32", "f64"};
 // The largest error, in parts of the sum of magnitudes.
-inline constexpr double kTolerance[kPrecisions] = {1e-5, 1e-14, 8e-3, 8e-3};
+inline constexpr double kTolerance[kPrecisions] = {1e-5, 1e-14};
 
 class Buffer {
  public:

@@ -9,13 +9,9 @@ namespace {
 using chainrule::test::Gemm;
 using chainrule::test::Machine;
 
-// The bit of a matmul command's first word that allows bfloat16; 0 while there is none.
-constexpr int32_t kMediumFlag = 0;
-
 enum Slot { kA, kB, kC };
 
 bench::Call prepare(Machine& machine, bench::Product& p) {
-  if (p.precision == bench::kBf16 || (p.precision == bench::kMedium && kMediumFlag == 0)) return {};
   chainrule::pool::set_threads(p.threads);
   chainrule::SlotTable& slots = machine.executor.slots();
   const size_t width = p.precision == bench::kF64 ? 8 : 4;
@@ -35,8 +31,7 @@ bench::Call prepare(Machine& machine, bench::Product& p) {
   gemm.c_rs = p.n;
   if (p.batch > 1) gemm.batch = {{p.batch, p.m * p.k, p.k * p.n, p.m * p.n}};
   const int32_t dtype = p.precision == bench::kF64 ? chainrule::kF64 : chainrule::kF32;
-  auto command = matmul(dtype, gemm, kC, kA, kB);
-  if (p.precision == bench::kMedium) command[0] |= kMediumFlag;
+  const auto command = matmul(dtype, gemm, kC, kA, kB);
   chainrule::test::Words words;
   command.append_to(words);
   return [&machine, words] {
