@@ -11,6 +11,7 @@ import * as limits from './limits.ts';
 import * as memory from './memory.ts';
 import * as optimizers from './optimizers.ts';
 import { type Options, readOptions } from './options.ts';
+import * as pool from './pool.ts';
 import * as reductions from './reductions.ts';
 import { machine } from './results.ts';
 import * as rivals from './rivals.ts';
@@ -18,6 +19,7 @@ import * as training from './training.ts';
 
 const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
   limits: limits.run,
+  pool: pool.run,
   gemm: gemm.run,
   elementwise: elementwise.run,
   reductions: reductions.run,
