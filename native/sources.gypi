@@ -7,6 +7,7 @@
       "native/runtime/cgroup.cc",
       "native/runtime/commands.cc",
       "native/runtime/commands_axis.cc",
+      "native/runtime/commands_conv.cc",
       "native/runtime/commands_indexing.cc",
       "native/runtime/commands_list.cc",
       "native/runtime/commands_matmul.cc",

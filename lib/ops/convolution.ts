@@ -1,22 +1,22 @@
-// Convolutions over any number of spatial dimensions: windows laid side by side as the columns of a matrix, and one
-// product with the weight for each example and group.
+// Convolutions over one or two spatial dimensions, and their gradients: one command each, which makes no matrix of
+// windows.
 import { checkOptions } from '../arguments.ts';
 import { needsGrad, type Rule } from '../autograd/tape.ts';
 import { BF16, F32 } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
-import * as commands from '../program/commands.ts';
-import { flush } from '../program/engine.ts';
-import { checkInteger, describe, numelOf, type Shape, show } from '../shape.ts';
-import { checkTensor, fresh, scope, type Tensor } from '../tensor.ts';
-import { levelOf } from './batched.ts';
+import { opcode } from '../native.ts';
+import * as commands from '../program/commands-convolution.ts';
+import { checkInteger, describe, type Shape, show } from '../shape.ts';
+import { checkTensor, fresh, type Tensor } from '../tensor.ts';
+import { spreadOver } from './align.ts';
+import { allOf, type Batched, isBatchedAt, type Level, levelOf, lower } from './batched.ts';
 import { cast } from './cast.ts';
 import { add } from './elementwise.ts';
-import { matmul } from './matmul.ts';
-import { checkFloat, checkSameDtype, finish } from './op.ts';
+import { checkFloat, checkSameDtype, dense, drop, finish } from './op.ts';
 import { plus } from './plus.ts';
 import { sum } from './reduce.ts';
-import { detach, expand, flatten, reshape, squeeze, transpose, unsqueeze } from './views.ts';
-import { checkSizes, exchange, layWindows, overlapAdd, type Size, type Windows, windows } from './windows.ts';
+import { expand, flatten, reshape, squeeze, transpose, unsqueeze } from './views.ts';
+import { checkSizes, layWindows, type Size, type Windows } from './windows.ts';
 
 // ---- options --------------------------------------------------------------------------------------------------------------
 export interface ConvOptions {
@@ -55,42 +55,47 @@ export function checkConvOptions(op: string, n: number, kernel: Shape, options: 
   return { kernel, stride, dilation, groups, borders: sides.map((size) => [size, size] as const) };
 }
 
-// ---- the op ---------------------------------------------------------------------------------------------------------------
+// ---- the ops --------------------------------------------------------------------------------------------------------------
+// Of x, weight and the output, each is bilinear in the other two: the gradients of one of the three ops below are the
+// other two.
 interface Geometry {
   readonly windows: Windows;
   readonly groups: number;
   /** Of the weight: (out, in / groups, …kernel). */
   readonly weight: Shape;
 }
+type Bilinear = (a: Tensor, b: Tensor, geometry: Geometry) => Tensor;
 
-/** (N, C, …sizes) as (N, groups, C / groups · kernel, count): every column one window. */
-function columnsOf(x: Tensor, { windows: w, groups, weight }: Geometry): Tensor {
-  const rows = numelOf(weight.slice(1));
-  return reshape(exchange(windows(x, w), w), [x.shape[0]!, groups, rows, numelOf(w.count)]);
+const GRADIENT = { input: opcode('convolutionInput'), weight: opcode('convolutionWeight') };
+
+/** As commands take it: two spatial dimensions, of which a line has one. */
+function layoutOf(n: number, { windows: w, groups, weight }: Geometry): commands.Conv {
+  const [first, second = { in: 1, out: 1, kernel: 1, stride: 1, pad: 0, dilation: 1 }] = w.sizes.map((size, d) => ({
+    in: size,
+    out: w.count[d]!,
+    kernel: w.kernel[d]!,
+    stride: w.stride[d]!,
+    pad: w.borders[d]![0],
+    dilation: w.dilation[d]!,
+  }));
+  return { n, groups, inChannels: weight[1]!, outChannels: weight[0]! / groups, dims: [first!, second] };
 }
-/** The transpose of `columnsOf`. */
-function addColumns(columns: Tensor, { windows: w, groups, weight }: Geometry): Tensor {
-  const shape = [columns.shape[0]!, groups * weight[1]!, ...w.kernel, ...w.count];
-  return overlapAdd(exchange(reshape(columns, shape), w), w);
-}
-/** (groups, out / groups, in / groups · kernel) */
-const weightRows = (weight: Tensor, { groups }: Geometry): Tensor =>
-  reshape(weight, [groups, weight.shape[0]! / groups, numelOf(weight.shape.slice(1))]);
-/** (N, out, …count) as (N, groups, out / groups, count) */
-const outputRows = (g: Tensor, { windows: w, groups, weight }: Geometry): Tensor =>
-  reshape(g, [g.shape[0]!, groups, weight[0]! / groups, numelOf(w.count)]);
-const mT = (x: Tensor): Tensor => transpose(x, -2, -1);
+
+/** What each gradient reads of the other operand. */
+const savedOf = (a: Tensor, b: Tensor): [Tensor | null, Tensor | null] => [
+  needsGrad(b) ? a : null,
+  needsGrad(a) ? b : null,
+];
 
 /** (out) as it is added to (N, out, …count). */
 const biasColumn = (bias: Tensor, { windows: w }: Geometry): Tensor =>
   reshape(bias, [bias.numel, ...w.count.map(() => 1)]);
 
-// Columns are not saved: they are as many times x as the kernel has elements, and quickly made again.
 const convolutionRule: Rule<Geometry> = {
   name: 'ConvolutionBackward',
   vjp: [
-    (g, [, weight], to) => addColumns(matmul(mT(weightRows(weight!, to)), outputRows(g, to)), to),
-    (g, [x], to) => reshape(sum(matmul(outputRows(g, to), mT(columnsOf(x!, to))), 0), to.weight),
+    (g, [, weight], to) => inputGradient(g, weight!, to),
+    (g, [x], to) => weightGradient(x!, g, to),
     (g) => sum(sum(flatten(g, 2), 2), 0),
   ],
   jvp: ([tx, tweight, tbias], [x, weight], to, out) =>
@@ -100,46 +105,94 @@ const convolutionRule: Rule<Geometry> = {
       tbias && expand(biasColumn(tbias, to), out.shape),
     ].reduce(plus) as Tensor,
 };
+const inputRule: Rule<Geometry> = {
+  name: 'ConvolutionBackwardBackward',
+  vjp: [(h, [, weight], to) => convolve(h, weight!, null, to), (h, [g], to) => weightGradient(h, g!, to)],
+  jvp: ([tg, tweight], [g, weight], to) =>
+    plus(tg && inputGradient(tg, weight!, to), tweight && inputGradient(g!, tweight, to)),
+};
+const weightRule: Rule<Geometry> = {
+  name: 'ConvolutionBackwardBackward',
+  vjp: [(h, [, g], to) => inputGradient(g!, h, to), (h, [x], to) => convolve(x!, h, null, to)],
+  jvp: ([tx, tg], [x, g], to) => plus(tx && weightGradient(tx, g!, to), tg && weightGradient(x!, tg, to)),
+};
 
-/** Each element is one chain of multiply-adds, starting from the bias: the same in any batch. */
-function convolve(x: Tensor, weight: Tensor, bias: Tensor | null, geometry: Geometry): Tensor {
-  if (x.code === BF16) {
-    const wide = convolve(cast(x, F32), cast(weight, F32), bias && cast(bias, F32), geometry);
-    return cast(wide, BF16);
-  }
-  const { windows: w, groups } = geometry;
-  const shape = [x.shape[0]!, weight.shape[0]!, ...w.count];
+/** Runs the command on operands as it reads them, row-major. */
+function run(out: Tensor, operands: readonly (Tensor | null)[], write: (...views: Tensor[]) => void): Tensor {
+  const plain = operands.map((t) => t && dense(t));
+  write(...(plain as Tensor[]));
+  operands.forEach((t, i) => void (t && drop(plain[i]!, t)));
+  return out;
+}
+
+/** Each element is one chain of multiply-adds, added to the bias: the same in any batch. */
+function convolve(x: Tensor, weight: Tensor, bias: Tensor | null, to: Geometry): Tensor {
+  if (x.code === BF16) return cast(convolve(cast(x, F32), cast(weight, F32), bias && cast(bias, F32), to), BF16);
   if (levelOf(x, weight, bias) !== null) {
-    const product = reshape(matmul(weightRows(weight, geometry), columnsOf(x, geometry)), shape);
-    return bias ? add(product, biasColumn(bias, geometry)) : product;
+    const batched = overExamples((a, b, all) => convolve(a, b, null, all), x, weight, to, 'images');
+    const product = batched
+      ? finish(batched, convolutionRule, [x, weight, null], savedOf(x, weight), to)
+      : convolve(x, weight, null, to);
+    return bias ? add(product, biasColumn(bias, to)) : product;
   }
-  const out = fresh(shape, x.code);
-  scope(() => {
-    const columns = columnsOf(detach(x), geometry);
-    const rows = weightRows(detach(weight), geometry);
-    if (bias) commands.copy(out, biasColumn(detach(bias), geometry));
-    const [m, n] = [rows.shape[1]!, columns.shape[3]!];
-    commands.matmul(out, rows, columns, {
-      m,
-      n,
-      k: columns.shape[2]!,
-      aRow: rows.strides[1]!,
-      aCol: rows.strides[2]!,
-      bRow: columns.strides[2]!,
-      bCol: columns.strides[3]!,
-      cRow: n,
-      batch: [
-        { size: x.shape[0]!, a: 0, b: columns.strides[0]!, c: groups * m * n },
-        { size: groups, a: rows.strides[0]!, b: columns.strides[1]!, c: m * n },
-      ],
-      alpha: 1,
-      bias: null,
-      beta: bias ? 1 : 0,
-    });
-    flush();
+  const out = fresh([x.shape[0]!, weight.shape[0]!, ...to.windows.count], x.code);
+  const layout = layoutOf(x.shape[0]!, to);
+  run(out, [x, weight, bias], (a, b, c) => commands.convolution(out, a!, b!, c ?? null, layout));
+  return finish(out, convolutionRule, [x, weight, bias], savedOf(x, weight), to);
+}
+
+/** The gradient for x: also known as the transposed convolution of g. */
+function inputGradient(g: Tensor, weight: Tensor, to: Geometry): Tensor {
+  let out: Tensor | null = overExamples(inputGradient, g, weight, to, 'images');
+  if (out === null) {
+    const made = fresh([g.shape[0]!, to.groups * to.weight[1]!, ...to.windows.sizes], g.code);
+    const layout = layoutOf(g.shape[0]!, to);
+    out = run(made, [g, weight], (a, b) => commands.convolutionGradient(GRADIENT.input, made, a!, b!, layout));
+  }
+  return finish(out, inputRule, [g, weight], savedOf(g, weight), to);
+}
+
+/** The gradient for the weight: a sum over the batch and all windows. */
+function weightGradient(x: Tensor, g: Tensor, to: Geometry): Tensor {
+  let out: Tensor | null = overExamples(weightGradient, x, g, to, 'weight');
+  if (out === null) {
+    const made = fresh(to.weight, x.code);
+    const layout = layoutOf(x.shape[0]!, to);
+    out = run(made, [x, g], (a, b) => commands.convolutionGradient(GRADIENT.weight, made, a!, b!, layout));
+  }
+  return finish(out, weightRule, [x, g], savedOf(x, g), to);
+}
+
+// ---- inside vmap ----------------------------------------------------------------------------------------------------------
+/** Examples of images, (B, N, C, …), as groups of channels, (N, B · C, …), and back. */
+function asGroups(level: Level, x: Tensor): Tensor {
+  const [size, n, channels, ...rest] = spreadOver(level, x).shape as [number, number, number, ...number[]];
+  return reshape(transpose(spreadOver(level, x), 0, 1), [n, size * channels, ...rest]);
+}
+function fromGroups({ size }: Level, y: Tensor): Tensor {
+  const [n, channels, ...rest] = y.shape as [number, number, ...number[]];
+  return transpose(reshape(y, [n, size, channels / size, ...rest]), 0, 1);
+}
+/** Leading dimensions a and b as one, a · b. */
+const together = (x: Tensor): Tensor => reshape(x, [x.shape[0]! * x.shape[1]!, ...x.shape.slice(2)]);
+
+/**
+ * The op on all examples, null outside of vmap: examples with one weight as images of one batch, others as groups. The
+ * first operand is images; the second is a weight for images, and more images for a weight.
+ */
+function overExamples(op: Bilinear, a: Tensor, b: Tensor, to: Geometry, result: 'images' | 'weight'): Batched | null {
+  const level = levelOf(a, b);
+  if (level === null) return null;
+  return lower(level, () => {
+    if (result === 'images' && !isBatchedAt(level, b)) {
+      const y = op(together(allOf(level, a)), b, to);
+      return reshape(y, [level.size, a.shape[0]!, ...y.shape.slice(1)]);
+    }
+    const all = { ...to, groups: level.size * to.groups, weight: [level.size * to.weight[0]!, ...to.weight.slice(1)] };
+    const second = result === 'images' ? together(spreadOver(level, b)) : asGroups(level, b);
+    const y = op(asGroups(level, a), second, all);
+    return result === 'images' ? fromGroups(level, y) : reshape(y, [level.size, ...to.weight]);
   });
-  const saved = [needsGrad(weight) ? x : null, needsGrad(x) ? weight : null];
-  return finish(out, convolutionRule, [x, weight, bias], saved, geometry);
 }
 
 // ---- checks ---------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ const halves = new Int32Array(doubles.buffer);
 // Room for the longest command of fixed length; lists check their own.
 const ROOM = 128;
 
-function begin(): number {
+export function begin(): number {
   if (cursor.at + ROOM > words.length) flush();
   return cursor.at;
 }
 
-function end(start: number, op: number, at: number): void {
+export function end(start: number, op: number, at: number): void {
   words[start] = op | ((at - start) << 16);
   cursor.at = at;
 }
@@ -29,7 +29,7 @@ function number(at: number, value: number): number {
   return at + 2;
 }
 
-function operand(at: number, view: View): number {
+export function operand(at: number, view: View): number {
   words[at] = view.storage.slot;
   words[at + 1] = view.offset;
   return at + 2;

@@ -3,6 +3,8 @@
 // namespace: an inline function of a library header would be compiled with this file's flags, and the linker may then
 // choose that copy for the whole addon.
 #pragma once
+#include "conv.inc.h"
+#include "conv_weight.inc.h"
 #include "convert.inc.h"
 #include "cross_entropy.inc.h"
 #include "elementwise.inc.h"
@@ -44,6 +46,9 @@ constexpr void fill_float_type(KernelTable& t) {
   t.cross_entropy_vjp[type] = cross_entropy_vjp<T>;
   t.layer_norm[type] = layer_norm<T>;
   t.layer_norm_vjp[type] = layer_norm_vjp<T>;
+  t.convolution[type] = convolution<T>;
+  t.convolution_input[type] = convolution_input<T>;
+  t.convolution_weight[type] = convolution_weight<T>;
   t.softmax[type] = softmax<T>;
   t.log_softmax[type] = log_softmax<T>;
   t.softmax_vjp[type] = softmax_vjp<T>;

@@ -117,6 +117,24 @@ struct GemmArgs {
 };
 using GemmFn = Status (*)(const Context&, const GemmArgs&);
 
+// ---- convolution: cross-correlation of images in groups, contiguous --------------------------------------
+// One dimension: of the input, of the output, and how windows lie over the input; outside of it are zeros.
+struct ConvDim {
+  int64_t in, out, kernel, stride, pad, dilation;
+};
+// x [n, groups, in_channels, y.in, x.in], weight [groups, out_channels, in_channels, y.kernel, x.kernel],
+// y and g [n, groups, out_channels, y.out, x.out].
+struct ConvArgs {
+  const void* x_in;    // x; g in the gradient for the input
+  const void* weight;  // unused in the gradient for the weight
+  const void* g;       // the gradient for the weight only
+  const void* bias;    // forward only: [groups, out_channels], or null
+  void* result;
+  int64_t n, groups, in_channels, out_channels;
+  ConvDim y, x;
+};
+using ConvFn = Status (*)(const Context&, const ConvArgs&);
+
 // ---- indexing ---------------------------------------------------------------------------------------
 // x seen as [outer, rows, inner]; indices int32; `bytes` = element size.
 //   rows:     out[o, j, i] = x[o, index[j], i]            (indexSelect, embedding)
@@ -212,6 +230,7 @@ struct KernelTable {
   NormFn layer_norm[kFloatTypes];
   NormVjpFn layer_norm_vjp[kFloatTypes];
   GemmFn gemm[kFloatTypes];
+  ConvFn convolution[kFloatTypes], convolution_input[kFloatTypes], convolution_weight[kFloatTypes];
   GatherFn gather;
   ScatterAddFn scatter_add[kComputeTypes];
   SortFn sort[kComputeTypes];

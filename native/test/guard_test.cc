@@ -229,6 +229,46 @@ void products(Walk& walk) {
   }
 }
 
+// Windows, channels and strides that end everywhere in a vector and in a tile.
+void convolutions(Walk& walk) {
+  struct Case {
+    int64_t groups, in, out;
+    ConvDim y, x;
+  };
+  const auto dim = [](int64_t size, int64_t kernel, int64_t stride = 1, int64_t pad = 0, int64_t dilation = 1) {
+    return ConvDim{size, (size + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1, kernel, stride, pad, dilation};
+  };
+  for (int32_t type = 0; type < kFloatTypes; ++type) {
+    for (int64_t n = 1; n <= kMost; ++n) {
+      for (const Case& c : {Case{1, 2, 3, dim(3, 3, 1, 1), dim(n, 3, 1, 1)},
+                            {1, 3, 2, dim(n, 1), dim(1, 1)},
+                            {2, 2, 2, dim(n, 2, 3, 2), dim(9, 2, 2, 1)},
+                            {1, 1, 1, dim(4, 2, 1, 2, 3), dim(n, 2, 3, 2, 2)},
+                            {1, n, 5, dim(2, 1), dim(5, 1)},
+                            {1, 2, n, dim(3, 2), dim(3, 2)},
+                            {n, 1, 1, dim(5, 3, 1, 1), dim(5, 3, 1, 1)}}) {
+        const int64_t images = 2 * c.groups, weights = c.groups * c.out * c.in * c.y.kernel * c.x.kernel;
+        const int64_t sizes[] = {images * c.in * c.y.in * c.x.in, weights, images * c.out * c.y.out * c.x.out,
+                                 c.groups * c.out};
+        Machine machine(walk.kernels);
+        for (int32_t slot = 0; slot < 4; ++slot) {
+          if (type == kF32) machine.define(slot, values<float>(sizes[slot], slot));
+          if (type == kF64) machine.define(slot, values<double>(sizes[slot], slot));
+        }
+        const auto command = [&](int32_t opcode) {
+          Command command(opcode);
+          command.add({type, 2, c.groups, c.in, c.out});
+          for (const ConvDim& d : {c.y, c.x}) command.add({d.in, d.out, d.kernel, d.stride, d.pad, d.dilation});
+          return command;
+        };
+        walk.must(machine, command(kCommand_convolution).add({1}).slot(4).slot(0).slot(1).slot(3), n);
+        walk.must(machine, command(kCommand_convolutionInput).slot(5).slot(2).slot(1), n);
+        walk.must(machine, command(kCommand_convolutionWeight).slot(6).slot(0).slot(2), n);
+      }
+    }
+  }
+}
+
 void indexing_and_sorting(Walk& walk) {
   for (int64_t n = 1; n <= kMost; ++n) {
     for (int32_t dtype = 0; dtype < kDTypeCount; ++dtype) {
@@ -306,7 +346,7 @@ int main() {
     for_each_isa([](const chainrule::KernelTable& table) {
       Walk walk(table);
       for (const auto part :
-           {samples, elementwise, along_an_axis, rows, products, indexing_and_sorting, sources, lists})
+           {samples, elementwise, along_an_axis, rows, products, convolutions, indexing_and_sorting, sources, lists})
         part(walk);
       for (int op = 0; op < chainrule::kOpcodeCount; ++op) {
         CHECK(walk.ran[op] > 0, "%s %s never ran", table.isa, chainrule::op_names()[op].name);

@@ -125,6 +125,36 @@ void test_rows() {
   }
 }
 
+// x, weight and gradient along a line of n, of n channels, and into n of them.
+template <class T>
+void test_convolutions() {
+  constexpr int type = type_index<T>();
+  for (int64_t n = 1; n < 72; ++n) {
+    for (int form = 0; form < 3; ++form) {
+      const int64_t stride = 1 + n % 3, across = form == 0 ? n : 20;
+      ConvArgs c{};
+      c.n = 2, c.groups = 1, c.in_channels = form == 1 ? n : 3, c.out_channels = form == 2 ? n : 5;
+      c.y = {7, 7, 3, 1, 1, 1}, c.x = {across, across / stride + 1, 2, stride, 1, 1};
+      const int64_t inputs = 2 * c.in_channels * 7 * across, outputs = 2 * c.out_channels * 7 * c.x.out;
+      const int64_t weights = c.out_channels * c.in_channels * 6;
+      const Buffer<T> x = drawn<T>(inputs, 4), weight = drawn<T>(weights, 5), g = drawn<T>(outputs, 6);
+      const Buffer<T> bias = drawn<T>(c.out_channels, 7);
+      const auto same = [&](auto kernel, int64_t elements, const T* in, const char* what) {
+        same_on_all<T>(elements, what, {n, form, stride}, [&](const KernelTable& table, void* out) {
+          TestContext context(TestContext::kForward);
+          ConvArgs args = c;
+          args.x_in = in, args.weight = weight.data(), args.g = g.data(), args.result = out;
+          args.bias = kernel == &KernelTable::convolution ? bias.data() : nullptr;
+          return (table.*kernel)[type](context, args);
+        });
+      };
+      same(&KernelTable::convolution, outputs, x.data(), "convolution");
+      same(&KernelTable::convolution_input, inputs, g.data(), "gradient for the input of a convolution");
+      same(&KernelTable::convolution_weight, weights, x.data(), "gradient for the weight of a convolution");
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -135,5 +165,7 @@ int main() {
   test_softmax<double>();
   test_rows<float>();
   test_rows<double>();
+  test_convolutions<float>();
+  test_convolutions<double>();
   return report();
 }

@@ -99,6 +99,22 @@ Command random_matmul(Draw& draw) {
   return matmul(draw.type(kFloatTypes), g, draw.slot(), draw.slot(), draw.slot());
 }
 
+Command random_convolution(Draw& draw, int32_t opcode) {
+  const auto small = [&] { return draw.chance(2) ? draw.size() : 1 + draw.below(3); };
+  Command command(opcode);
+  command.add({draw.type(kFloatTypes), small(), small(), small(), small()});
+  for (int d = 0; d < 2; ++d) {
+    const int64_t in = draw.size(), kernel = small(), stride = small(), pad = draw.chance(60) ? 0 : small();
+    const int64_t dilation = draw.chance(70) ? 1 : small(), left = in + 2 * pad - (kernel - 1) * dilation - 1;
+    const int64_t out = draw.chance(2) || stride == 0 ? draw.size() : left / stride + 1;
+    command.add({in, out, kernel, stride, pad, dilation});
+  }
+  const bool bias = opcode == kCommand_convolution && draw.chance(50);
+  if (opcode == kCommand_convolution) command.add({bias});
+  for (int operand = 0; operand < 3 + bias; ++operand) command.slot(draw.slot(), draw.offset());
+  return command;
+}
+
 Command random_axis(Draw& draw, int32_t opcode) {
   const bool floats = opcode >= kCommand_softmax;
   Command command(opcode);
@@ -191,6 +207,7 @@ Command random_command(Draw& draw) {
   if (opcode == kCommand_free) return Command(opcode).add({draw.slot()});
   if (opcode == kCommand_matmul) return random_matmul(draw);
   if (opcode == kCommand_sort) return random_sort(draw);
+  if (opcode >= kCommand_convolution) return random_convolution(draw, opcode);
   if (opcode < kCommand_matmul) return random_source(draw, opcode);
   if (opcode < kCommand_crossEntropy) return random_axis(draw, opcode);
   if (opcode < kCommand_gather) return random_rows(draw, opcode);

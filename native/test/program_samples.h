@@ -139,6 +139,29 @@ inline std::vector<Sample> matmul_samples() {
   };
 }
 
+// The matrix as one image, with a window of one row and two columns: n, groups, channels in and out, then down and
+// across: in, out, kernel, stride, padding, dilation.
+inline std::vector<Sample> convolution_samples() {
+  const auto windows = [](int32_t opcode) {
+    return Command(opcode).add({kF32, 1, 1, 1, 1, 2, 2, 1, 1, 0, 1, 3, 2, 2, 1, 0, 1});
+  };
+  // Steps of two from a column of padding on, in two groups: one for each row.
+  const Command strided = Command(kCommand_convolution).add({kF32, 1, 2, 1, 1, 1, 1, 1, 1, 0, 1, 3, 2, 2, 2, 1, 1});
+  return {
+      {"convolution", windows(kCommand_convolution).add({0}).slot(kOut).slot(kMatrix).slot(kRow),
+       holds<float>(kOut, {50, 80, 140, 170})},
+      {"convolution in groups, with a bias",
+       Command(strided).add({1}).slot(kOut).slot(kMatrix).slot(kMatrix, 2).slot(kRow, 1),
+       holds<float>(kOut, {20 + 4, 20 + 3 * 2 + 4 * 3, 30 + 6 * 4, 30 + 5 * 5 + 6 * 6})},
+      {"gradient for the input of a convolution",
+       windows(kCommand_convolutionInput).slot(kOut).slot(kMatrix, 1).slot(kRow),
+       holds<float>(kOut, {20, 70, 60, 40, 130, 100})},
+      {"gradient for the weight of a convolution",
+       windows(kCommand_convolutionWeight).slot(kOut).slot(kMatrix).slot(kMatrix, 2),
+       holds<float>(kOut, {3 * 1 + 4 * 2 + 5 * 4 + 6 * 5, 3 * 2 + 4 * 3 + 5 * 5 + 6 * 6})},
+  };
+}
+
 inline std::vector<Sample> index_samples() {
   return {
       {"columns", Command(kCommand_gather).add({kF32, 0, 2, 3, 2, 1}).slot(kOut).slot(kMatrix).slot(kIndex),
@@ -280,8 +303,8 @@ inline std::vector<Sample> list_samples() {
 
 inline std::vector<Sample> all_samples() {
   std::vector<Sample> all;
-  for (auto samples : {map_samples, axis_samples, matmul_samples, index_samples, row_samples, sort_samples,
-                       source_samples, list_samples}) {
+  for (auto samples : {map_samples, axis_samples, matmul_samples, convolution_samples, index_samples, row_samples,
+                       sort_samples, source_samples, list_samples}) {
     for (Sample& sample : samples()) all.push_back(std::move(sample));
   }
   return all;
