@@ -214,13 +214,14 @@ class Block {
   // c[i + j * c_cs] from the accumulators of `height` rows: a column of them at a time.
   void store_turned(const Tile<T>& t, const Strip& strip, int64_t height) const {
     constexpr int64_t n = kLanes<T>;
-    const int64_t vectors = strip.vectors, from_cs = strip.biased ? 0 : g_.c_cs;
+    // In registers: a load among masked stores waits for those that lie a multiple of 4 KiB away.
+    const int64_t vectors = strip.vectors, c_cs = g_.c_cs, from_cs = strip.biased ? 0 : c_cs;
     const Vec<T> alpha = set1(t.alpha), beta = set1(t.beta);
     const bool read = t.beta != 0;
     for (int64_t i = 0; i < height; i += n) {
       const size_t lanes = static_cast<size_t>(min_of(n, height - i));
       for (int64_t v = 0; v < vectors; ++v) {
-        T* const c = t.c + i * t.c_rs + v * n * g_.c_cs;
+        T* const c = t.c + i * t.c_rs + v * n * c_cs;
         const T* const from = t.from + i * t.c_rs + v * n * from_cs;
         const int64_t columns = min_of(n, strip.cols - v * n);
         // Rows from `height` on are not stored: whatever lies there.
@@ -229,7 +230,7 @@ class Block {
                             [&](int64_t q, Vec<T> column) { x[q] = column; });
         for (int64_t q = 0; q < columns; ++q) {
           const Vec<T> sum = read ? fma(alpha, x[q], beta * load_n(from + q * from_cs, lanes)) : alpha * x[q];
-          store_n(c + q * g_.c_cs, sum, lanes);
+          store_n(c + q * c_cs, sum, lanes);
         }
       }
     }
