@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/seed.ts'],
     pool: 'forks',
     execArgv: ['--expose-gc'],
     // A hostile size shall be refused, not fill the machine.

@@ -47,7 +47,7 @@ export function ratioPlot(values: readonly { name: string; threads: number; rati
       {
         mark: { type: 'point', filled: true, size: 45 },
         encoding: {
-          y: { field: 'name', type: 'nominal', sort: null, title: null, axis: { grid: true } },
+          y: { field: 'name', type: 'nominal', sort: null, title: null, axis: { grid: true, labelLimit: 300 } },
           x: {
             field: 'ratio',
             type: 'quantitative',
@@ -57,7 +57,11 @@ export function ratioPlot(values: readonly { name: string; threads: number; rati
           color: { field: 'threads', type: 'nominal', title: 'threads', scale: { range: ['#d1495b', '#30638e'] } },
         },
       },
-      { data: { values: [{ at: 1 }] }, mark: { type: 'rule', color: '#333' }, encoding: { x: { field: 'at' } } },
+      {
+        data: { values: [{ ratio: 1 }] },
+        mark: { type: 'rule', color: '#333' },
+        encoding: { x: { field: 'ratio', type: 'quantitative' } },
+      },
     ],
   } as TopLevelSpec);
 }

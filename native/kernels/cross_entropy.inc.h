@@ -77,7 +77,9 @@ Status cross_entropy_vjp(const Context& context, const CrossEntropyArgs& args) {
   const T* g = static_cast<const T*>(args.g);
   const T* top = static_cast<const T*>(args.stats);
   const T* sum = top + args.rows;
-  const T all = args.reduction == kLossMean ? g[0] / static_cast<T>(counted) : g[0];
+  // Of no rows there may be no g[0].
+  const bool each = args.reduction == kLossEach;
+  const T all = each ? T{} : args.reduction == kLossMean ? g[0] / static_cast<T>(counted) : g[0];
   for_chunks(context, args.rows, grain_for(classes), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const T* x = static_cast<const T*>(args.x) + row * classes;
@@ -86,7 +88,7 @@ Status cross_entropy_vjp(const Context& context, const CrossEntropyArgs& args) {
         for_vectors<T>(0, classes, [=](auto at) { at.store(out, Vec<T>{}); });
         continue;
       }
-      const T own = args.reduction == kLossEach ? g[row] : all;
+      const T own = each ? g[row] : all;
       const Vec<T> most = set1(top[row]), share = set1(own / sum[row]);
       for_vectors<T>(0, classes, [=](auto at) { at.store(out, exp(at.load(x) - most) * share); });
       out[args.target[row]] -= own;
