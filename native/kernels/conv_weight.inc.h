@@ -115,7 +115,7 @@ class ConvWeight {
     }
     Tile<T> t{};
     t.a_rs = in_place_ ? c_.y.in * c_.x.in : a_pitch_, t.a_cs = 1, t.c_rs = t.from_rs = p.pitch,
-    t.k = images * rows * c_.x.out;
+    t.k = t.ahead_run = images * rows * c_.x.out;
     t.tail = kLanes<T>, t.alpha = 1, t.beta = 1;
     t.a = t.ahead = p.a;
     const int64_t taps = p.channels * taps_;
@@ -132,7 +132,7 @@ class ConvWeight {
         t.b = p.b + at * positions_, t.b_rs = vectors * int64_t{kLanes<T>};
         t.c = p.c + first * p.pitch + at;
         t.from = t.c;
-        kTiles<T>.full[vectors - 1][height - 1](t);
+        kTiles<T>.of(t.a_rs, vectors, true)[height - 1](t);
       }
     }
   }

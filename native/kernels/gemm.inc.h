@@ -66,7 +66,7 @@ class GemmRun {
   // A strip of each entry. What they have in common is looked up once.
   void run_small_strips(int64_t s, int64_t begin, int64_t end) const {
     const int64_t lanes = kLanes<T>, j = g_.column(s), wide = g_.vectors.of(s), cols = min_of(wide * lanes, g_.n - j);
-    const TileFn<T>* const tiles = (cols == wide * lanes ? kTiles<T>.full : kTiles<T>.tail)[wide - 1];
+    const TileFn<T>* const tiles = kTiles<T>.of(g_.a_rs, wide, cols == wide * lanes);
     const Split rows = g_.tiles[wide - 1];
     alignas(64) T packed[kDeskOnStack / sizeof(T)];
     Tile<T> t{};

@@ -83,7 +83,8 @@ class Block {
   void run_strip(int64_t s, int64_t p0, int64_t p1, int64_t from, int64_t to) const {
     constexpr int64_t lanes = kLanes<T>;
     const int64_t j = g_.column(s), vectors = g_.vectors.of(s), cols = min_of(vectors * lanes, g_.n - j);
-    const auto& tiles = (cols == vectors * lanes ? kTiles<T>.full : kTiles<T>.tail)[vectors - 1];
+    const int64_t a_rs = space_.panels ? 1 : g_.a_rs;
+    const TileFn<T>* const tiles = kTiles<T>.of(a_rs, vectors, cols == vectors * lanes);
     const T* const next = g_.b_cs == 1 && s + 1 < s1_ ? e_.b + from * g_.b_rs + g_.column(s + 1) : nullptr;
     if (g_.turn_b) return turn_strip(s, p0, p1);
     T* const carry = space_.carry + (g_.sweep_steps < g_.block_k ? (s - s0_) * g_.strip_carry() : 0);

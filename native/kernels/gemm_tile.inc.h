@@ -70,7 +70,7 @@ inline void store_tile(const Tile<T>& t, const Vec<T> (&acc)[kRows][kVectors]) {
 // tile it lies, however many rows the tile has and whether or not the chain passes through memory (the carry). K blocks
 // depend on k alone (see k_block) and are added in order. So the bits do not depend on threads, on tiles, on how many
 // rows are computed together, or on strides; nor on the instruction set among those that fuse.
-template <class T, int kRows, int kVectors, bool kHasTail>
+template <class T, int kRows, int kVectors, bool kHasTail, bool kColumns>
 void run_tile(const Tile<T>& t) {
   using V = Vec<T>;
   constexpr size_t n = kLanes<T>;
@@ -84,13 +84,15 @@ void run_tile(const Tile<T>& t) {
       acc[i][j] = carry_in ? load(carry_in + (i * kVectors + j) * n) : V{};
     }
   }
-  const int64_t a_rs = t.a_rs, a_cs = t.a_cs, b_rs = t.b_rs;
+  const int64_t a_rs = kColumns ? 1 : t.a_rs, a_cs = t.a_cs, b_rs = t.b_rs;
   const size_t tail = t.tail;
-  // Four rows to a pointer, so that two more registers with a_rs and three times a_rs address all of them.
-  constexpr int kGroups = (kRows + 3) / 4;
+  // Four rows to a pointer, so that two more registers with a_rs and three times a_rs address all of them. Rows next to
+  // each other need one pointer and constants: a broadcast from an indexed address is not fused with its multiply-add,
+  // and with one vector there is one for each.
+  constexpr int kGroup = kColumns ? kRows : 4, kGroups = (kRows + kGroup - 1) / kGroup;
   const T* a[kGroups];
 #pragma GCC unroll 4
-  for (int g = 0; g < kGroups; ++g) a[g] = opaque(t.a + 4 * g * a_rs);
+  for (int g = 0; g < kGroups; ++g) a[g] = opaque(t.a + g * kGroup * a_rs);
   const T* b = t.b;
   if (!carry_out && t.k >= kLongChain) {
     // What will be written comes nearer meanwhile.
@@ -110,7 +112,7 @@ void run_tile(const Tile<T>& t) {
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const V x = set1(a[i / 4][i % 4 * a_rs]);
+      const V x = set1(a[i / kGroup][i % kGroup * a_rs]);
 #pragma GCC unroll 3
       for (int j = 0; j < kVectors; ++j) acc[i][j] = fma(x, row[j], acc[i][j]);
     }
@@ -135,19 +137,22 @@ void run_tile(const Tile<T>& t) {
 template <class T>
 using TileFn = void (*)(const Tile<T>&);
 
-// [vectors - 1][rows - 1]
+// [rows of A are known to be next to each other][the last vector is partial][vectors - 1][rows - 1]
 template <class T>
 struct TileTable {
-  TileFn<T> full[kTileVectors][kMostTileRows];  // whole vectors
-  TileFn<T> tail[kTileVectors][kMostTileRows];  // the last vector is partial
+  TileFn<T> run[2][2][kTileVectors][kMostTileRows];
 
-  constexpr TileTable() : full(), tail() { fill<1, 1>(); }
+  constexpr TileTable() : run() { fill<1, 1>(); }
+  // Of one number of vectors, by rows - 1.
+  const TileFn<T>* of(int64_t a_rs, int64_t vectors, bool whole) const { return run[a_rs == 1][!whole][vectors - 1]; }
 
  private:
   template <int kVectors, int kRows>
   constexpr void fill() {
-    full[kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, false>;
-    tail[kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, true>;
+    run[0][0][kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, false, false>;
+    run[0][1][kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, true, false>;
+    run[1][0][kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, false, kVectors == 1>;
+    run[1][1][kVectors - 1][kRows - 1] = run_tile<T, kRows, kVectors, true, kVectors == 1>;
     if constexpr (kRows < kTileRowsOf[kVectors - 1])
       fill<kVectors, kRows + 1>();
     else if constexpr (kVectors < kTileVectors)
