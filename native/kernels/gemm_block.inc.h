@@ -89,6 +89,10 @@ class Block {
     if (g_.turn_b) return turn_strip(s, p0, p1);
     T* const carry = space_.carry + (g_.sweep_steps < g_.block_k ? (s - s0_) * g_.strip_carry() : 0);
     alignas(64) T turned[kStoredRows * kTileCols<T>];
+    // What store_turned multiplies and drops must not be subnormal, as what lies on a stack often is: a microcode assist
+    // of some 150 cycles for each vector.
+    const int64_t stored = g_.c_cs != 1 ? round_up(g_.tile_rows(vectors), lanes) * vectors : 0;
+    for (int64_t i = 0; i < stored; ++i) store(turned + i * lanes, Vec<T>{});
     Tile<T> t;
     t.c_rs = g_.c_rs;
     const bool biased = g_.bias && p0 == 0;
@@ -225,7 +229,7 @@ class Block {
         T* const c = t.c + i * t.c_rs + v * n * c_cs;
         const T* const from = t.from + i * t.c_rs + v * n * from_cs;
         const int64_t columns = min_of(n, strip.cols - v * n);
-        // Rows from `height` on are not stored: whatever lies there.
+        // Rows from `height` on are not stored: zeros, or what a taller tile has left.
         Vec<T> x[n];
         transpose_square<T>(strip.turned + (i * vectors + v) * n, vectors * n,
                             [&](int64_t q, Vec<T> column) { x[q] = column; });
