@@ -89,8 +89,8 @@ class Block {
     if (g_.turn_b) return turn_strip(s, p0, p1);
     T* const carry = space_.carry + (g_.sweep_steps < g_.block_k ? (s - s0_) * g_.strip_carry() : 0);
     alignas(64) T turned[kStoredRows * kTileCols<T>];
-    // What store_turned multiplies and drops must not be subnormal, as what lies on a stack often is: a microcode assist
-    // of some 150 cycles for each vector.
+    // What store_turned multiplies and drops must not be subnormal, as what lies on a stack often is: that takes a
+    // microcode assist of some 150 cycles for each vector.
     const int64_t stored = g_.c_cs != 1 ? round_up(g_.tile_rows(vectors), lanes) * vectors : 0;
     for (int64_t i = 0; i < stored; ++i) store(turned + i * lanes, Vec<T>{});
     Tile<T> t;
