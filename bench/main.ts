@@ -15,6 +15,7 @@ import * as pool from './pool.ts';
 import * as reductions from './reductions.ts';
 import { machine } from './results.ts';
 import * as rivals from './rivals.ts';
+import * as teardown from './teardown.ts';
 import * as training from './training.ts';
 
 const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
@@ -29,6 +30,7 @@ const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
   javascript: javascript.run,
   memory: memory.run,
   autograd: autograd.run,
+  teardown: teardown.run,
   rivals: rivals.run,
 };
 

@@ -22,6 +22,14 @@ export type { Node } from './autograd/tape.ts';
 export { savedTensorsHooks } from './autograd/tape.ts';
 export { type InDims, vmap } from './autograd/vmap.ts';
 export type { BackwardOptions } from './autograd/walk.ts';
+export {
+  type AsyncOptions,
+  type Compiled,
+  type CompileOptions,
+  compile,
+  type Explanation,
+  run,
+} from './compile/compile.ts';
 export * as data from './data/data.ts';
 export type { DType, TypedArray } from './dtype.ts';
 export {
@@ -42,7 +50,7 @@ export * as nn from './nn/nn.ts';
 export { getFloat32MatmulPrecision, type MatmulPrecision, setFloat32MatmulPrecision } from './ops/gemm.ts';
 export * from './ops/index.ts';
 export * as optim from './optim/optim.ts';
-export { memoryStats, resetPeakMemory, trimMemory } from './program/engine.ts';
+export { type MemoryStats, memoryStats, resetPeakMemory, trimMemory } from './program/engine.ts';
 export * as random from './random/random.ts';
 export { Generator, type GeneratorState, manualSeed } from './random.ts';
 export { buildInfo, getNumThreads, setNumThreads } from './runtime.ts';

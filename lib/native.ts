@@ -25,6 +25,12 @@ interface Addon {
   read(slot: number, byteOffset: number, target: TypedArray): boolean;
   readNumber(slot: number, byteOffset: number, dtype: number): number | undefined;
   write(slot: number, source: TypedArray): boolean;
+  enqueue(words: number, more: boolean): number;
+  stop(ticket: number): void;
+  wait(ticket: number): number;
+  whenFinished(ticket: number, callback: (finished: number) => void): void;
+  failures(): (Failure & { ticket: number; stopped: boolean })[];
+  setQueue(threads: number, nice: number): void;
   watch(objects: readonly unknown[], count: number): void;
   sweep(): number;
   memoryStats(): {
@@ -34,12 +40,13 @@ interface Addon {
     arenaBytes: number;
     cachedBytes: number;
     limit: number;
+    arenaCalls: number;
   };
   resetPeak(): void;
   trim(): void;
   setThreads(n: number): void;
   getThreads(): number;
-  describe(): { isa: string; isaAvailable: string[]; ops: (string | number)[] };
+  describe(): { isa: string; isaAvailable: string[]; ops: (string | number)[]; elementwise: number };
 }
 
 function load(): Addon {
@@ -87,6 +94,11 @@ export function opcode(name: string, saves?: string): number {
   }
   return code;
 }
+
+/** The name of an opcode's row. */
+export const nameOf = (op: number): string => description.ops[3 * op] as string;
+/** Whether element i of an op's output depends on element i of its (broadcast) inputs alone. */
+export const isElementwise = (op: number): boolean => op < description.elementwise;
 
 /** Whether an op has a kernel for a compute type (dtype codes float32, float64, int32). */
 export const hasKernel = (op: number, type: number): boolean => ((types[op]! >> type) & 1) === 1;

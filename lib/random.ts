@@ -2,6 +2,7 @@
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 import { F64 } from './dtype.ts';
 import { ArgumentError } from './errors.ts';
+import { recording } from './program/recorder.ts';
 import { checkInteger, describe } from './shape.ts';
 
 export interface GeneratorState {
@@ -20,12 +21,12 @@ export class Generator {
   /** @throws ArgumentError unless seed is a whole number */
   constructor(seed: number | bigint = 0) {
     this.#seed = toKey('Generator', seed);
+    this.#setState(this.stateDict());
   }
 
   /** Starts the stream of another seed. */
   manualSeed(seed: number | bigint): this {
-    this.#seed = toKey('manualSeed', seed);
-    this.#counter = 0n;
+    this.#setState({ seed: toKey('manualSeed', seed), counter: 0n });
     return this;
   }
 
@@ -40,8 +41,33 @@ export class Generator {
         'Generator.loadStateDict: expected { seed, counter }, both bigint, as stateDict() gives.',
       );
     }
-    this.#seed = state.seed & MASK;
-    this.#counter = state.counter & MASK;
+    this.#setState({ seed: state.seed & MASK, counter: state.counter & MASK });
+  }
+
+  /** @internal how to come back to where the stream is now; in a compiled function, to where it is in each run */
+  bookmark(): () => void {
+    let state = this.stateDict();
+    recording()?.repeat(() => {
+      state = this.stateDict();
+    });
+    const back = (): void => this.#goTo(state);
+    return () => {
+      back();
+      recording()?.repeat(back);
+    };
+  }
+
+  #goTo({ seed, counter }: GeneratorState): void {
+    this.#seed = seed;
+    this.#counter = counter;
+  }
+
+  /** In a compiled function, in each run. */
+  #setState(state: GeneratorState): void {
+    const before = this.stateDict();
+    this.#goTo(state);
+    recording()?.repeat(() => this.#goTo(state));
+    recording()?.onFailure(() => this.#goTo(before));
   }
 
   /** @internal takes what n elements of a dtype use up: four words a block, two words an element of float64 */

@@ -3,8 +3,9 @@
 import type { Node } from './autograd/tape.ts';
 import { current, Scope, within } from './context.ts';
 import { BYTES, DTYPES, type DType } from './dtype.ts';
-import { ArgumentError, DisposedError, DTypeError, ShapeError } from './errors.ts';
+import { ArgumentError, CaptureError, DisposedError, DTypeError, ShapeError } from './errors.ts';
 import { adopt, disown, newStorage } from './program/engine.ts';
+import { recording } from './program/recorder.ts';
 import type { Storage, View } from './program/storage.ts';
 import {
   checkDim,
@@ -127,6 +128,7 @@ export class Tensor implements View {
   /** What `backward()` has accumulated here; null before. Only leaves and tensors with `retainGrad()` have one. */
   get grad(): Tensor | null {
     if (this.node !== null && this.node.retaining !== this && this.gradTensor === null) warnGradOfNonLeaf();
+    recording()?.gradientOf(this, 'read');
     this.gradUnseen = false;
     return this.gradTensor;
   }
@@ -139,6 +141,7 @@ export class Tensor implements View {
         throw new ShapeError(`grad: shape ${show(value.shape)} for a tensor of shape ${show(this.shape)}.`);
       }
     }
+    recording()?.gradientOf(this, 'set');
     // At once, not when the collector finds it: the next backward pass then works in memory that is still in cache.
     if (this.gradUnseen) this.gradTensor?.dispose();
     this.gradUnseen = false;
@@ -196,6 +199,12 @@ export function checkTensor(op: string, value: unknown, what = 'input'): asserts
   }
   if (value.disposed) {
     throw new DisposedError(`${op}: the ${what} of shape ${show(value.shape)} was disposed, or its scope has ended.`);
+  }
+  if (value.storage.slot < 0 && value.physical === null) {
+    throw new CaptureError(
+      `${op}: the ${what} of shape ${show(value.shape)} was made inside a compiled function and is none of its results: ` +
+        'it has no value out here. Return it from the function.',
+    );
   }
 }
 

@@ -17,9 +17,10 @@
       "native/runtime/map.cc",
       "native/runtime/map_walk.cc",
       "native/runtime/pool.cc",
+      "native/runtime/queue.cc",
       "native/runtime/slots.cc"
     ],
-    "addon_sources": ["native/addon/addon.cc"],
+    "addon_sources": ["native/addon/addon.cc", "native/addon/async.cc"],
     "avx2_sources": ["native/kernels/isa_avx2.cc"],
     "avx2_cflags": ["-mavx2", "-mfma", "-mf16c", "-mbmi2"],
     "avx512_sources": ["native/kernels/isa_avx512.cc"],

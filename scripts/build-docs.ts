@@ -1,5 +1,5 @@
-// Runs the code of docs/lesson and docs/autograd.md and writes what it prints into the pages; with --check, fails where
-// a page differs.
+// Runs the code of docs/lesson, docs/autograd.md and docs/compile.md and writes what it prints into the pages; with
+// --check, fails where a page differs.
 // A block ```ts is code, and the block ```text right after it its output. All code of a page is one module, in which
 // 'chainrule' is lib/index.ts. A block ```ts throws must throw; its output ends with the error.
 import { spawn } from 'node:child_process';
@@ -123,7 +123,8 @@ function pagesIn(directory: string): string[] {
   return names.map((name) => path.resolve(ROOT, directory, name));
 }
 
-const pages = asked === undefined ? [...pagesIn('docs/lesson'), path.join(ROOT, 'docs/autograd.md')] : pagesIn(asked);
+const GUIDES = ['docs/autograd.md', 'docs/compile.md'].map((page) => path.join(ROOT, page));
+const pages = asked === undefined ? [...pagesIn('docs/lesson'), ...GUIDES] : pagesIn(asked);
 // Written outputs move the lines below them, which errors tell: a second pass settles that.
 for (let pass = 0; pass < 3; pass++) {
   writeModules();

@@ -9,8 +9,8 @@ import type { KernelCell } from '../bench/kernels.ts';
 import type { Limit } from '../bench/limits.ts';
 import { geometricMean } from '../bench/measure.ts';
 import { load, type Machine } from '../bench/results.ts';
-import type { TrainingCell } from '../bench/training.ts';
-import { gemmPlot, kernelRatios, ratioPlot } from './performance-plots.ts';
+import { peakShare, speedup, type TrainingCell } from '../bench/training.ts';
+import { gemmPlot, kernelRatios, ratioPlot, trainingRatios } from './performance-plots.ts';
 
 const docs = (name: string): string => fileURLToPath(new URL(`../docs/${name}`, import.meta.url));
 
@@ -28,8 +28,6 @@ function image(name: string, alt: string, svg: string): string {
 const percent = (part: number): string => `${(100 * part).toFixed(0)} %`;
 const micro = (seconds: number): string => (seconds * 1e6).toFixed(seconds < 1e-4 ? 2 : 0);
 const times = (value: number | undefined): string => (value === undefined ? '-' : value.toFixed(2));
-const versus = (ours: { best: number }, theirs: { best: number } | undefined): number | undefined =>
-  theirs && theirs.best / ours.best;
 
 function limitsSection(): string[] {
   const found = load<{ limits: Limit[] }>('limits');
@@ -79,7 +77,7 @@ function kernelRows(cells: readonly KernelCell[]): string[][] {
     (bytes / ours.best / 1e9).toFixed(1),
     percent(bytes / ours.best / 1e9 / limit),
     theirs ? micro(theirs.best) : '-',
-    times(versus(ours, theirs)),
+    times(speedup(ours, theirs)),
   ]);
 }
 
@@ -101,34 +99,67 @@ async function kernelSections(): Promise<string[]> {
   return lines;
 }
 
-function trainingSection(): string[] {
-  const lines: string[] = [];
-  const steps = load<{ cells: TrainingCell[] }>('training');
-  if (steps) {
-    const rows = steps.cells.map(({ name, threads, ours, theirs }) => [
+async function trainingSection(): Promise<string[]> {
+  const found = load<{ cells: TrainingCell[] }>('training');
+  if (!found) return [];
+  const rate = (timing: { best: number } | undefined): string =>
+    timing ? (1 / timing.best).toFixed(timing.best > 0.01 ? 1 : 0) : '-';
+  const rows = found.cells.map((cell) => {
+    const { name, threads, ours, compiled, theirs } = cell;
+    const share = compiled && peakShare(cell, compiled);
+    return [
       name,
       String(threads),
-      (1 / ours.best).toFixed(0),
-      theirs ? (1 / theirs.best).toFixed(0) : '-',
-      times(versus(ours, theirs)),
-    ]);
-    lines.push('\n## Training steps\n\nA second, eager, through the public API. `npm run bench training`\n');
-    lines.push(table(['layers, batch, activation, loss, optimizer', 'threads', 'ours', 'PyTorch', 'ratio'], rows));
-  }
-  const eager = load<{ cells: EagerCell[] }>('eager');
-  if (eager) {
-    const rows = eager.cells.map(({ name, ours, theirs }) => [
-      name,
-      micro(ours.best),
-      theirs ? micro(theirs.best) : '-',
-      times(versus(ours, theirs)),
-    ]);
-    const ratios = eager.cells.flatMap(({ ours, theirs }) => versus(ours, theirs) ?? []);
-    const mean = ratios.length > 0 ? ` Geometric mean: ${geometricMean(ratios).toFixed(2)}.` : '';
-    lines.push(`\n## What an op costs that computes next to nothing\n\n\`npm run bench eager\`.${mean}\n`);
-    lines.push(table(['', 'µs', 'PyTorch µs', 'ratio'], rows));
-  }
-  return lines;
+      rate(ours),
+      rate(compiled),
+      times(speedup(compiled, ours)),
+      share ? percent(share) : '-',
+      rate(theirs),
+      times(speedup(ours, theirs)),
+      times(speedup(compiled, theirs)),
+    ];
+  });
+  const ratios = trainingRatios(found.cells);
+  const plot =
+    ratios.length > 0 ? [`${image('training', 'Training steps beside PyTorch', await ratioPlot(ratios))}\n`] : [];
+  return [
+    '\n## Training steps\n',
+    'Steps a second through the public API: a loop of zeroGrad, forward, loss, backward and optimizer step, as it stands ' +
+      'and as one compiled function. The share of the peak is of the compiled step, and counts its matrix products only. ' +
+      '`npm run bench training`\n',
+    ...plot,
+    table(
+      [
+        'layers, batch, activation, loss, optimizer',
+        'threads',
+        'eager',
+        'compiled',
+        'compiled / eager',
+        'of peak',
+        'PyTorch',
+        'eager / PyTorch',
+        'compiled / PyTorch',
+      ],
+      rows,
+    ),
+  ];
+}
+
+function eagerSection(): string[] {
+  const found = load<{ cells: EagerCell[] }>('eager');
+  if (!found) return [];
+  const rows = found.cells.map(({ name, ours, theirs }) => [
+    name,
+    micro(ours.best),
+    theirs ? micro(theirs.best) : '-',
+    times(speedup(ours, theirs)),
+  ]);
+  const ratios = found.cells.flatMap(({ ours, theirs }) => speedup(ours, theirs) ?? []);
+  const mean = ratios.length > 0 ? ` Geometric mean: ${geometricMean(ratios).toFixed(2)}.` : '';
+  return [
+    `\n## What an op costs that computes next to nothing\n\n\`npm run bench eager\`.${mean}\n`,
+    table(['', 'µs', 'PyTorch µs', 'ratio'], rows),
+  ];
 }
 
 function javascriptSection(): string[] {
@@ -172,7 +203,8 @@ const sections = [
     ? [`\nPyTorch ran at the fastest of the settings that were tried: ${setting.join(' ') || 'its own'}.`]
     : []),
   ...(await kernelSections()),
-  ...trainingSection(),
+  ...(await trainingSection()),
+  ...eagerSection(),
   ...javascriptSection(),
 ];
 writeFileSync(docs('performance.md'), `${sections.join('\n').trimEnd()}\n`);

@@ -6,13 +6,13 @@ import { fileURLToPath } from 'node:url';
 
 // From low to high: a file imports from its own layer and lower ones. The first layer that names a file has it.
 const LAYERS = [
-  ['errors', 'shape', 'dtype', 'arguments', 'call-site', 'context', 'native', 'random', 'runtime'],
+  ['errors', 'shape', 'dtype', 'arguments', 'call-site', 'context', 'native', 'runtime'],
   ['program/'],
-  ['tensor', 'autograd/tape', 'autograd/grad-mode'],
+  ['random', 'tensor', 'autograd/tape', 'autograd/grad-mode'],
   ['ops/'],
   ['autograd/', 'print'],
   ['methods'],
-  ['compile'],
+  ['compile/'],
   ['nn/', 'optim/', 'data/', 'io/', 'random/', 'viz/'],
   ['index'],
 ];
@@ -20,7 +20,7 @@ const BARRELS = ['ops/index.ts', 'optim/lr-scheduler.ts', 'index.ts'];
 // What users see as `nn`, `optim`, …: gathers its directory, for index.ts alone.
 const NAMESPACE = /^(\w+)\/\1\.ts$/;
 const MAX_LINES = 400;
-const MAX_ADDON_LINES = 400;
+const MAX_ADDON_LINES = 500;
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)));
 const problems = [];

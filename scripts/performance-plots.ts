@@ -4,6 +4,7 @@ import { parse, View } from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
 import type { Cell } from '../bench/gemm.ts';
 import type { KernelCell } from '../bench/kernels.ts';
+import { speedup, type TrainingCell } from '../bench/training.ts';
 
 const render = async (spec: TopLevelSpec): Promise<string> =>
   `${await new View(parse(compile(spec).spec), { renderer: 'none' }).toSVG()}\n`;
@@ -36,8 +37,17 @@ export function gemmPlot(cells: readonly Cell[]): Promise<string> {
   });
 }
 
+export interface Ratio {
+  name: string;
+  threads: number;
+  ratio: number;
+  /** Where a case is done in more than one way. */
+  way?: string;
+}
+
 /** How many times as fast as the other side, case by case, on an axis where twice and half are as far. */
-export function ratioPlot(values: readonly { name: string; threads: number; ratio: number }[]): Promise<string> {
+export function ratioPlot(values: readonly Ratio[]): Promise<string> {
+  const ways = values.some(({ way }) => way !== undefined);
   return render({
     ...STYLE,
     data: { values: [...values] },
@@ -55,6 +65,9 @@ export function ratioPlot(values: readonly { name: string; threads: number; rati
             title: 'times as fast as PyTorch',
           },
           color: { field: 'threads', type: 'nominal', title: 'threads', scale: { range: ['#d1495b', '#30638e'] } },
+          ...(ways && {
+            shape: { field: 'way', type: 'nominal', sort: null, title: null, scale: { range: ['circle', 'diamond'] } },
+          }),
         },
       },
       {
@@ -66,7 +79,15 @@ export function ratioPlot(values: readonly { name: string; threads: number; rati
   } as TopLevelSpec);
 }
 
-export const kernelRatios = (cells: readonly KernelCell[]): { name: string; threads: number; ratio: number }[] =>
+export const kernelRatios = (cells: readonly KernelCell[]): Ratio[] =>
   cells.flatMap(({ op, sizes, threads, ours, theirs }) =>
     theirs ? [{ name: `${op} ${sizes}`, threads, ratio: theirs.best / ours.best }] : [],
+  );
+
+export const trainingRatios = (cells: readonly TrainingCell[]): Ratio[] =>
+  cells.flatMap(({ name, threads, ours, compiled, theirs }) =>
+    Object.entries({ eager: ours, compiled }).flatMap(([way, own]) => {
+      const ratio = speedup(own, theirs);
+      return ratio === undefined ? [] : [{ name, threads, way, ratio }];
+    }),
   );

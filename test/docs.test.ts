@@ -1,4 +1,4 @@
-// The pages of docs/lesson, and docs/autograd.md, print what they say they print.
+// The pages of docs/lesson and the guides, docs/autograd.md and docs/compile.md, print what they say they print.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -8,9 +8,9 @@ import { type Outcome, runScript } from './support.ts';
 const check = (...args: string[]): Promise<Outcome> =>
   runScript('scripts/build-docs.ts', { args: ['--check', ...args] });
 
-describe('the pages of the lesson and of the guide', { timeout: 120_000 }, () => {
+describe('the pages of the lesson and of the guides', { timeout: 120_000 }, () => {
   it('are up to date', async () => {
-    expect(await check()).toMatchObject({ code: 0, stdout: 'pages: 12\n' });
+    expect(await check()).toMatchObject({ code: 0, stdout: 'pages: 13\n' });
   });
 });
 

@@ -4,7 +4,7 @@
 import { current, type SavedHooks, within } from '../context.ts';
 import { AutogradError } from '../errors.ts';
 import { nextSerial, type Storage } from '../program/storage.ts';
-import { type Generator, type GeneratorState, observeDraws } from '../random.ts';
+import { type Generator, observeDraws } from '../random.ts';
 import { sameShape, show } from '../shape.ts';
 import { checkTensor, scope, Tensor } from '../tensor.ts';
 import { checkFunction, levelsNow, withLevels } from './forward.ts';
@@ -45,7 +45,7 @@ export class Region {
   /** Tensors among the arguments are saved as those of an op are. */
   readonly #args: readonly ({ readonly value: unknown } | { readonly saved: Saved; readonly storage: Storage })[];
   readonly #ledger: Ledger;
-  readonly #generators = new Map<Generator, GeneratorState>();
+  readonly #generators = new Map<Generator, () => void>();
   /** Of what the first run saved: shapes, and the tensors that are not computed but used, which must not change. */
   readonly #entries: { readonly shape: readonly number[]; readonly code: number }[] = [];
   readonly #unchanged = new Map<Storage, { readonly version: number; readonly what: string }>();
@@ -105,7 +105,7 @@ export class Region {
       free: (index) => this.#free(index as number),
     };
     const note = (generator: Generator): void => {
-      if (!this.#generators.has(generator)) this.#generators.set(generator, generator.stateDict());
+      if (!this.#generators.has(generator)) this.#generators.set(generator, generator.bookmark());
     };
     // Not as a method: it would be named so where errors tell of the place.
     const fn = this.#fn;
@@ -221,8 +221,8 @@ export class Region {
         : [this.#before.#runAgain(false)];
     this.#values = [];
     const fn = this.#fn;
-    const present = [...this.#generators.keys()].map((generator) => [generator, generator.stateDict()] as const);
-    for (const [generator, state] of this.#generators) generator.loadStateDict(state);
+    const present = [...this.#generators.keys()].map((generator) => generator.bookmark());
+    for (const rewind of this.#generators.values()) rewind();
     const hooks = { pack: (t: Tensor) => this.#keepAgain(t, stop), unpack: (i: number) => this.#values![i]! };
     const change = { grad: true, stopped: false, savedHooks: hooks as unknown as SavedHooks, observer: null };
     try {
@@ -232,7 +232,7 @@ export class Region {
       this.drop();
       throw error;
     } finally {
-      for (const [generator, state] of present) generator.loadStateDict(state);
+      for (const back of present) back();
     }
   }
 

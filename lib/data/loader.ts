@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { checkOptions } from '../arguments.ts';
 import { ArgumentError } from '../errors.ts';
 import { arange, randint, randperm } from '../ops/index.ts';
+import { refuseWhileRecording } from '../program/recorder.ts';
 import { defaultGenerator, Generator } from '../random.ts';
 import { checkInteger } from '../shape.ts';
 import { keep, type Tensor } from '../tensor.ts';
@@ -65,6 +66,7 @@ export class DataLoader<Sample, Batch = Collated<Sample>> implements Iterable<Ba
     const order = this.#order();
     const end = Math.min(this.length * this.batchSize, this.dataset.length);
     while (this.#position < end) {
+      refuseWhileRecording('DataLoader', 'Take the batch outside, and make it an argument.');
       const start = this.#position;
       const size = Math.min(this.batchSize, end - start);
       const batch = this.#batch(order.narrow(0, start, size));

@@ -3,6 +3,7 @@
 import { noGrad } from '../autograd/grad-mode.ts';
 import type { DType } from '../dtype.ts';
 import { ArgumentError } from '../errors.ts';
+import { type Guard, recording } from '../program/recorder.ts';
 import { checkTensor, keep, Tensor } from '../tensor.ts';
 import { Parameter } from './parameter.ts';
 
@@ -28,6 +29,7 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
 
   /** `forward`, then the forward hooks in the order of registration. */
   call(...inputs: Inputs): Output {
+    recording()?.guard(this, () => this.#guard());
     let output = this.forward(...inputs);
     for (const hook of this.#hooks) output = (hook(inputs, output) as Output | undefined) ?? output;
     return output;
@@ -76,6 +78,23 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
 
   *children(): Generator<AnyModule> {
     for (const [, module] of childrenOf(this)) yield module;
+  }
+
+  /** For compiled programs: the mode, hooks, and whatever else the module has as properties. */
+  #guard(): Guard {
+    const hooks = this.#hooks.size;
+    let taken = propertiesOf(this);
+    return {
+      broken: () => {
+        if (this.#hooks.size !== hooks) return `${this.constructor.name} has other hooks`;
+        for (const property of taken)
+          if (!isSame(this, property)) return `${property.name} of ${this.constructor.name} has changed`;
+        return null;
+      },
+      settle: () => {
+        taken = taken.filter((property) => isSame(this, property));
+      },
+    };
   }
 
   train(mode = true): this {
@@ -198,6 +217,33 @@ function* walk(root: AnyModule, visit: Visit): Generator<[string, AnyModule]> {
     yield [name, module];
     path.push({ name, module, rest: childrenOf(module) });
   }
+}
+
+interface Property {
+  readonly name: string;
+  readonly value: unknown;
+  /** Of an array. */
+  readonly elements: readonly unknown[] | null;
+  /** Of a tensor. */
+  readonly requiresGrad: boolean;
+}
+
+const propertiesOf = (module: object): Property[] =>
+  Object.entries(module).map(([name, value]) => ({
+    name,
+    value,
+    elements: Array.isArray(value) ? [...value] : null,
+    requiresGrad: value instanceof Tensor && value.leafRequiresGrad,
+  }));
+
+function isSame(module: object, { name, value, elements, requiresGrad }: Property): boolean {
+  const now: unknown = (module as Record<string, unknown>)[name];
+  if (now !== value) return Number.isNaN(value) && Number.isNaN(now);
+  if (now instanceof Tensor) return now.leafRequiresGrad === requiresGrad;
+  return (
+    elements === null ||
+    (elements.length === (now as unknown[]).length && elements.every((e, i) => e === (now as unknown[])[i]))
+  );
 }
 
 function join(prefix: string, name: string): string {

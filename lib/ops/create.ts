@@ -18,6 +18,7 @@ import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import { native } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { flush, outOfMemory } from '../program/engine.ts';
+import { refuseWhileRecording } from '../program/recorder.ts';
 import { checkInteger, checkShape, describe, numelOf, type Shape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { checkNumber } from './define.ts';
@@ -109,6 +110,10 @@ function store(target: TypedArray, code: number, values: ArrayLike<number | bool
 
 /** A tensor with a copy of a typed array that holds the dtype bit for bit. */
 export function fromTypedArray(op: string, values: TypedArray, shape: Shape, code: number): Tensor {
+  refuseWhileRecording(
+    op,
+    'What it holds would stay as it is in the first call. Make it outside, or make it an argument.',
+  );
   flush();
   const out = fresh(shape, code);
   if (!native.write(out.storage.slot, values)) throw outOfMemory(op, values.byteLength);

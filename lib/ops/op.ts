@@ -1,10 +1,11 @@
 // What every op does around its command: check inputs, make the output, run, record.
-import { type Rule, record, recording } from '../autograd/tape.ts';
+import { recording as isRecorded, type Rule, record } from '../autograd/tape.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
 import { ChainruleError, DTypeError, IndexError } from '../errors.ts';
 import { hasKernel } from '../native.ts';
 import { copy } from '../program/commands.ts';
 import { adopt, flush } from '../program/engine.ts';
+import { recording } from '../program/recorder.ts';
 import { broadcastShapes, type Shape, sameShape, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { behind } from './batched.ts';
@@ -33,7 +34,7 @@ export function recordOp<C>(
   saved: readonly (Tensor | null)[],
   context: C,
 ): void {
-  if (recording(inputs)) record(out, rule, inputs, saved, context);
+  if (isRecorded(inputs)) record(out, rule, inputs, saved, context);
   if (out.physical !== null) behind.record(out, rule, inputs, saved, context);
 }
 
@@ -105,17 +106,22 @@ export function leaveToGraph(t: Tensor): void {
 
 /** Runs fn; an index that the kernel refuses is told under the op's own name, with the range. */
 export function indexed(op: string, rows: number, fn: () => Tensor): Tensor {
+  const recorder = recording();
+  if (recorder !== null) return recorder.named((error) => outsideOf(op, rows, error), fn);
   try {
     return fn();
   } catch (error) {
-    if (!(error instanceof IndexError)) throw error;
-    const found = /index (\S+) at position (\d+)/.exec(error.message);
-    throw new IndexError(`${op}: index ${found?.[1]} at position ${found?.[2]} is outside [0, ${rows - 1}].`, {
-      cause: error,
-    });
+    throw outsideOf(op, rows, error);
   }
 }
 
+function outsideOf(op: string, rows: number, error: unknown): unknown {
+  if (!(error instanceof IndexError)) return error;
+  const found = /index (\S+) at position (\d+)/.exec(error.message);
+  return new IndexError(`${op}: index ${found?.[1]} at position ${found?.[2]} is outside [0, ${rows - 1}].`, {
+    cause: error,
+  });
+}
 /** An op made of other ops: an error of one of its parts names the op that the user called. */
 export const composed =
   <A extends unknown[], T>(op: string, run: (...args: A) => T): ((...args: A) => T) =>

@@ -2,8 +2,10 @@
 import { COMPUTE, F64 } from '../dtype.ts';
 import { DTypeError, ShapeError } from '../errors.ts';
 import { native, opcode } from '../native.ts';
-import * as commands from '../program/commands.ts';
+import { copy, map } from '../program/commands.ts';
+import * as commands from '../program/commands-list.ts';
 import { flush } from '../program/engine.ts';
+import { refuseWhileRecording } from '../program/recorder.ts';
 import { sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, type Tensor } from '../tensor.ts';
 import { checkFloat, checkSameDtype, dense, drop } from './op.ts';
@@ -54,6 +56,8 @@ export interface RmspropOptions extends UpdateOptions {
 }
 
 export interface AdagradOptions extends UpdateOptions {
+  lr: number;
+  lrDecay: number;
   eps: number;
   weightDecay: number;
 }
@@ -90,13 +94,17 @@ function checkLike(op: string, t: Tensor, param: Tensor): void {
   );
 }
 
+/** How many updates the items have had, the one at hand included. */
+export interface Count {
+  readonly step: number;
+}
+
 function update(
   op: string,
   opcode: number,
-  flags: number,
   clip: Clip | null,
-  options: readonly number[],
   items: readonly UpdateItem[],
+  settings: () => commands.Settings,
 ): void {
   const first = items[0]?.param;
   if (first === undefined) return;
@@ -109,7 +117,7 @@ function update(
     ? items
     : items.map((item) => ({ ...item, grad: dense(item.grad) }));
   for (let i = 0; i < ready.length; i += commands.MAX_ITEMS) {
-    commands.update(opcode, first.code, flags, clip, options, ready.slice(i, i + commands.MAX_ITEMS));
+    commands.update(opcode, first.code, settings, clip, ready.slice(i, i + commands.MAX_ITEMS));
     flush();
   }
   if (ready !== items) {
@@ -124,9 +132,11 @@ function update(
 }
 
 /** One step of SGD on every item, in place. state: [momentum buffer] when there is momentum, else []; set by the first. */
-export function sgdStep_(items: readonly UpdateItem[], o: SgdOptions, step: number, clip: Clip | null): void {
-  const options = [o.lr, o.momentum, o.dampening, o.weightDecay];
-  update('sgdStep_', SGD, bits(o, o.nesterov, step === 1), clip, options, items);
+export function sgdStep_(items: readonly UpdateItem[], o: SgdOptions, count: Count, clip: Clip | null): void {
+  update('sgdStep_', SGD, clip, items, () => ({
+    flags: bits(o, o.nesterov, count.step === 1),
+    options: [o.lr, o.momentum, o.dampening, o.weightDecay],
+  }));
 }
 
 /**
@@ -136,34 +146,47 @@ export function sgdStep_(items: readonly UpdateItem[], o: SgdOptions, step: numb
 export function adamStep_(
   items: readonly UpdateItem[],
   o: AdamOptions,
-  step: number,
+  count: Count,
   clip: Clip | null,
   decoupled: boolean,
 ): void {
-  const [beta1, beta2] = o.betas;
-  const options = [o.lr, beta1, beta2, o.eps, o.weightDecay, 1 - beta1 ** step, 1 - beta2 ** step];
-  update('adamStep_', ADAM, bits(o, decoupled, o.amsgrad), clip, options, items);
+  update('adamStep_', ADAM, clip, items, () => {
+    const [beta1, beta2] = o.betas;
+    const corrections = [1 - beta1 ** count.step, 1 - beta2 ** count.step];
+    return {
+      flags: bits(o, decoupled, o.amsgrad),
+      options: [o.lr, beta1, beta2, o.eps, o.weightDecay, ...corrections],
+    };
+  });
 }
 
 /** One step of RMSprop on every item, in place. state: [average of squares, of gradients if centered, momentum buffer if any]. */
 export function rmspropStep_(items: readonly UpdateItem[], o: RmspropOptions, clip: Clip | null): void {
-  const options = [o.lr, o.momentum, o.alpha, o.eps, o.weightDecay];
-  update('rmspropStep_', RMSPROP, bits(o, o.centered), clip, options, items);
+  update('rmspropStep_', RMSPROP, clip, items, () => ({
+    flags: bits(o, o.centered),
+    options: [o.lr, o.momentum, o.alpha, o.eps, o.weightDecay],
+  }));
 }
 
-/** One step of Adagrad at the rate lr on every item, in place. state: [sum of squares]. */
-export function adagradStep_(items: readonly UpdateItem[], o: AdagradOptions, lr: number, clip: Clip | null): void {
-  update('adagradStep_', ADAGRAD, bits(o), clip, [lr, o.eps, o.weightDecay], items);
+/** One step of Adagrad on every item, in place. state: [sum of squares]. */
+export function adagradStep_(items: readonly UpdateItem[], o: AdagradOptions, count: Count, clip: Clip | null): void {
+  update('adagradStep_', ADAGRAD, clip, items, () => ({
+    flags: bits(o),
+    options: [o.lr / (1 + (count.step - 1) * o.lrDecay), o.eps, o.weightDecay],
+  }));
 }
 
 /** One step of Adadelta on every item, in place. state: [average of squares, of squared steps]. */
 export function adadeltaStep_(items: readonly UpdateItem[], o: AdadeltaOptions, clip: Clip | null): void {
-  update('adadeltaStep_', ADADELTA, bits(o), clip, [o.lr, o.rho, o.eps, o.weightDecay], items);
+  update('adadeltaStep_', ADADELTA, clip, items, () => ({
+    flags: bits(o),
+    options: [o.lr, o.rho, o.eps, o.weightDecay],
+  }));
 }
 
 /** Writes into out, one float64, the sum of the squares of all elements of all tensors. */
 export function sumSquares_(out: Tensor, tensors: readonly Tensor[]): void {
-  commands.copy(out, 0);
+  copy(out, 0);
   for (const code of new Set(tensors.map((t) => COMPUTE[t.code]!))) {
     const group = tensors.filter((t) => COMPUTE[t.code] === code);
     for (const t of group) {
@@ -184,6 +207,7 @@ export function sumSquares_(out: Tensor, tensors: readonly Tensor[]): void {
 
 /** The Euclidean norm of all elements of all tensors together. */
 export function globalNorm(tensors: readonly Tensor[]): number {
+  refuseWhileRecording('the norm of gradients', 'Give the optimizer maxGradNorm instead: it clips without reading.');
   const squares = fresh([1], F64);
   sumSquares_(squares, tensors);
   const norm = Math.sqrt(native.readNumber(squares.storage.slot, 0, F64)!);
@@ -197,7 +221,7 @@ const MUL = opcode('mul');
 export function scale_(tensors: readonly Tensor[], factor: number): void {
   for (const t of tensors) {
     checkTensor('scale_', t);
-    commands.map(MUL, t, t, factor);
+    map(MUL, t, t, factor);
     t.storage.changed();
   }
   flush();

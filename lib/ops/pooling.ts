@@ -3,6 +3,7 @@ import { checkOptions } from '../arguments.ts';
 import { needsGrad, type Rule } from '../autograd/tape.ts';
 import { BF16, F32 } from '../dtype.ts';
 import { ArgumentError, ShapeError } from '../errors.ts';
+import { divert } from '../program/engine.ts';
 import { numelOf, type Shape, show } from '../shape.ts';
 import { checkTensor, scope, type Tensor } from '../tensor.ts';
 import { cast } from './cast.ts';
@@ -77,7 +78,9 @@ function firstInside({ sizes, borders, kernel, stride, dilation, count }: Window
 /** Places in planes of this width, from rows and columns. */
 function grid([rows, columns]: readonly number[][], width: number): Tensor {
   const starts = Int32Array.from(rows!, (row) => row * width);
-  return add(unsqueeze(tensor(starts), 1), tensor(Int32Array.from(columns!)));
+  // Made at once, also while a function is being compiled: it depends on shapes alone.
+  const constant = (values: Int32Array): Tensor => divert(null, () => tensor(values));
+  return add(unsqueeze(constant(starts), 1), constant(Int32Array.from(columns!)));
 }
 
 /** From the place of each maximum in its window that in its plane. */

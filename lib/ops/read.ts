@@ -2,11 +2,16 @@
 import { BF16, BOOL, BYTES, fromBfloat16, type TypedArray, typedArray } from '../dtype.ts';
 import { AutogradError, ChainruleError, ShapeError } from '../errors.ts';
 import { native } from '../native.ts';
-import { flush } from '../program/engine.ts';
+import { flush, settle } from '../program/engine.ts';
+import { settled } from '../program/queue.ts';
+import { refuseWhileRecording } from '../program/recorder.ts';
 import { show } from '../shape.ts';
 import { checkTensor, type Tensor } from '../tensor.ts';
 import type { Nested } from './create.ts';
 import { dense, drop } from './op.ts';
+
+const READ =
+  'Return the tensor and read it outside; choose with where() instead of an if, and let the optimizer clip by maxGradNorm.';
 
 /** @throws AutogradError inside vmap, where a tensor stands for many */
 export function checkReadable(op: string, x: Tensor, what?: string): void {
@@ -25,8 +30,10 @@ export function checkReadable(op: string, x: Tensor, what?: string): void {
  */
 export function toTypedArray(x: Tensor): TypedArray {
   checkReadable('toTypedArray', x);
+  refuseWhileRecording('toTypedArray', READ);
   const operand = dense(x, x.code);
   flush();
+  settle(operand.storage);
   const out = typedArray(x.code, x.numel);
   const read = native.read(operand.storage.slot, operand.offset * BYTES[x.code]!, out);
   drop(operand, x);
@@ -43,7 +50,9 @@ export function item(x: Tensor): number {
       `item: a tensor of shape ${show(x.shape)} has ${x.numel} elements. Expected one; use toArray().`,
     );
   }
+  refuseWhileRecording('item', READ);
   flush();
+  settle(x.storage);
   return native.readNumber(x.storage.slot, x.offset * BYTES[x.code]!, x.code)!;
 }
 
@@ -59,9 +68,15 @@ export function toArray(x: Tensor): Nested {
   return nest(0, 0, x.numel);
 }
 
-/** A promise of `item`. */
-export const itemAsync = async (x: Tensor): Promise<number> => item(x);
-/** A promise of `toArray`. */
-export const toArrayAsync = async (x: Tensor): Promise<Nested> => toArray(x);
-/** A promise of `toTypedArray`. */
-export const toTypedArrayAsync = async (x: Tensor): Promise<TypedArray> => toTypedArray(x);
+async function when<T>(op: string, x: Tensor, read: (x: Tensor) => T): Promise<T> {
+  checkReadable(op, x);
+  await settled(x.storage);
+  return read(x);
+}
+
+/** A promise of `item`: waits beside the event loop for what is in flight. */
+export const itemAsync = (x: Tensor): Promise<number> => when('itemAsync', x, item);
+/** A promise of `toArray`, likewise. */
+export const toArrayAsync = (x: Tensor): Promise<Nested> => when('toArrayAsync', x, toArray);
+/** A promise of `toTypedArray`, likewise. */
+export const toTypedArrayAsync = (x: Tensor): Promise<TypedArray> => when('toTypedArrayAsync', x, toTypedArray);

@@ -1,6 +1,6 @@
 // Adadelta. Layer optim: the arithmetic is the native command of adadeltaStep_.
 import { checkRange } from '../arguments.ts';
-import { adadeltaStep_, type Clip } from '../ops/optimizer.ts';
+import { adadeltaStep_, type Clip, type Count } from '../ops/optimizer.ts';
 import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface AdadeltaOptions {
@@ -32,7 +32,7 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
     return ['squareAvg', 'accDelta'];
   }
 
-  protected override update(items: UpdateItem[], options: AdadeltaOptions, _step: number, clip: Clip | null): void {
+  protected override update(items: UpdateItem[], options: AdadeltaOptions, _count: Count, clip: Clip | null): void {
     adadeltaStep_(items, options, clip);
   }
 }

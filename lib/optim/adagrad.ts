@@ -1,6 +1,6 @@
 // Adagrad. Layer optim: the arithmetic is the native command of adagradStep_.
 import { checkRange } from '../arguments.ts';
-import { adagradStep_, type Clip } from '../ops/optimizer.ts';
+import { adagradStep_, type Clip, type Count } from '../ops/optimizer.ts';
 import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface AdagradOptions {
@@ -45,7 +45,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
     return initialAccumulatorValue;
   }
 
-  protected override update(items: UpdateItem[], options: AdagradOptions, step: number, clip: Clip | null): void {
-    adagradStep_(items, options, options.lr / (1 + (step - 1) * options.lrDecay), clip);
+  protected override update(items: UpdateItem[], options: AdagradOptions, count: Count, clip: Clip | null): void {
+    adagradStep_(items, options, count, clip);
   }
 }

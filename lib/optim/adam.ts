@@ -1,7 +1,7 @@
 // Adam, and AdamW with decoupled weight decay. Layer optim: the arithmetic is the native command of adamStep_.
 import { checkRange } from '../arguments.ts';
 import { ArgumentError } from '../errors.ts';
-import { adamStep_, type Clip } from '../ops/optimizer.ts';
+import { adamStep_, type Clip, type Count } from '../ops/optimizer.ts';
 import { describe } from '../shape.ts';
 import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
@@ -42,8 +42,8 @@ abstract class AdamBase extends Optimizer<AdamOptions> {
     return amsgrad ? ['expAvg', 'expAvgSq', 'maxExpAvgSq'] : ['expAvg', 'expAvgSq'];
   }
 
-  protected override update(items: UpdateItem[], options: AdamOptions, step: number, clip: Clip | null): void {
-    adamStep_(items, options, step, clip, this.decoupled);
+  protected override update(items: UpdateItem[], options: AdamOptions, count: Count, clip: Clip | null): void {
+    adamStep_(items, options, count, clip, this.decoupled);
   }
 }
 

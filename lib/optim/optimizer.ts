@@ -4,7 +4,9 @@ import { checkOptions, checkRange } from '../arguments.ts';
 import { noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError } from '../errors.ts';
 import { fullLike, zeros } from '../ops/index.ts';
-import { type Clip, sumSquares_ } from '../ops/optimizer.ts';
+import { type Clip, type Count, sumSquares_ } from '../ops/optimizer.ts';
+import { divert } from '../program/engine.ts';
+import { recording, refuseWhileRecording } from '../program/recorder.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { keep, Tensor } from '../tensor.ts';
 
@@ -35,6 +37,9 @@ export interface UpdateItem {
   state: Tensor[];
 }
 
+/** A tensor of the optimizer's own: made at once, also while a function is being compiled, and outliving every scope. */
+const made = (make: () => Tensor): Tensor => keep(divert(null, make));
+
 export abstract class Optimizer<Options extends object> {
   readonly paramGroups: ParamGroup<Options>[] = [];
   /**
@@ -48,8 +53,11 @@ export abstract class Optimizer<Options extends object> {
   readonly #defaults: Options;
   readonly #state = new Map<Tensor, ParamState>();
   #warned = false;
+  /** How often the state was replaced. */
+  #loads = 0;
 
   constructor(params: Params<Options>, options: Given<Options>, defaults: Options) {
+    refuseWhileRecording(this.constructor.name, 'Its state would start anew while recording only. Make it outside.');
     checkOptions(this.constructor.name, options, { ...defaults, maxGradNorm: Infinity });
     const { maxGradNorm = Infinity, ...groupOptions } = options;
     this.maxGradNorm = maxGradNorm;
@@ -89,8 +97,8 @@ export abstract class Optimizer<Options extends object> {
     return 0;
   }
 
-  /** The `step`-th update of parameters of one dtype, in one native command. */
-  protected abstract update(items: UpdateItem[], options: Options, step: number, clip: Clip | null): void;
+  /** Update number `count.step` of parameters of one dtype, in one native command. */
+  protected abstract update(items: UpdateItem[], options: Options, count: Count, clip: Clip | null): void;
 
   addParamGroup({ params, ...options }: Partial<Options> & { params: Iterable<Tensor> }): void {
     const name = this.constructor.name;
@@ -116,6 +124,7 @@ export abstract class Optimizer<Options extends object> {
   /** Updates every parameter that has a gradient. */
   step(): void {
     if (this.warnOnAccumulation && !this.#warned) this.#checkAccumulation();
+    recording()?.guard(this, () => this.#guard());
     noGrad(() => {
       const clip = this.#maxGradNorm < Infinity ? this.#clip() : null;
       for (const group of this.paramGroups) this.#stepGroup(group, clip);
@@ -161,6 +170,7 @@ export abstract class Optimizer<Options extends object> {
 
     for (const [i, { params: _, ...options }] of paramGroups.entries()) Object.assign(this.paramGroups[i]!, options);
     this.#state.clear();
+    this.#loads++;
     for (const [i, { step, tensors }] of state) {
       const copies = Object.entries(tensors).map(([key, tensor]) => [key, keep(tensor.detach().clone())]);
       this.#state.set(params[i]!, { step, tensors: Object.fromEntries(copies) });
@@ -169,12 +179,33 @@ export abstract class Optimizer<Options extends object> {
 
   /** The norm stays in native memory: the updates make their factor of it. */
   #clip(): Clip {
-    this.#squares ??= keep(zeros([1], { dtype: 'float64' }));
+    this.#squares ??= made(() => zeros([1], { dtype: 'float64' }));
     sumSquares_(
       this.#squares,
       [...this.#allParams()].flatMap(({ gradTensor }) => gradTensor ?? []),
     );
-    return { maxNorm: this.#maxGradNorm, squares: this.#squares };
+    const norm = (): number => this.#maxGradNorm;
+    return {
+      get maxNorm() {
+        return norm();
+      },
+      squares: this.#squares,
+    };
+  }
+
+  /** For compiled programs: what of an update cannot differ from run to run. */
+  #guard(): { broken(): string | null } {
+    const layout = (): unknown[] => [
+      this.#loads,
+      this.#maxGradNorm < Infinity,
+      ...this.paramGroups.flatMap((group) => [group.params.length, ...this.stateNames(group)]),
+    ];
+    const before = layout();
+    const same = (now: readonly unknown[]): boolean =>
+      now.length === before.length && now.every((entry, i) => entry === before[i]);
+    return {
+      broken: () => (same(layout()) ? null : `state, options or groups of ${this.constructor.name} are others`),
+    };
   }
 
   *#allParams(): Generator<Tensor> {
@@ -200,6 +231,7 @@ export abstract class Optimizer<Options extends object> {
     // A parameter that had no gradient for a while is behind the others in steps.
     const batches: { code: number; step: number; items: UpdateItem[]; states: ParamState[] }[] = [];
     for (const param of group.params) {
+      recording()?.gradientOf(param, 'read');
       const { gradTensor: grad, code } = param;
       if (grad === null) continue;
       const state = this.#stateOf(param, names, group);
@@ -208,9 +240,20 @@ export abstract class Optimizer<Options extends object> {
       batch.items.push({ param, grad, state: names.map((name) => state.tensors[name]!) });
       batch.states.push(state);
     }
-    for (const { step, items, states } of batches) {
-      this.update(items, group, step + 1, clip);
-      for (const state of states) state.step = step + 1;
+    for (const { items, states } of batches) {
+      const count = (by: number): void => {
+        for (const state of states) state.step += by;
+      };
+      count(1);
+      const back = (): void => count(-1);
+      recording()?.repeat(() => count(1), back);
+      recording()?.onFailure(back);
+      try {
+        this.update(items, group, states[0]!, clip);
+      } catch (error) {
+        if (recording() === null) count(-1);
+        throw error;
+      }
     }
   }
 
@@ -219,7 +262,8 @@ export abstract class Optimizer<Options extends object> {
     let state = this.#state.get(param);
     if (state === undefined || !names.every((name) => Object.hasOwn(state!.tensors, name))) {
       const start = this.initialState(options);
-      state = { step: 0, tensors: Object.fromEntries(names.map((name) => [name, keep(fullLike(param, start))])) };
+      const tensors = names.map((name): [string, Tensor] => [name, made(() => fullLike(param, start))]);
+      state = { step: 0, tensors: Object.fromEntries(tensors) };
       this.#state.set(param, state);
     }
     return state;

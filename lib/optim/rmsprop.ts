@@ -1,6 +1,6 @@
 // RMSprop, with momentum and centered too. Layer optim: the arithmetic is the native command of rmspropStep_.
 import { checkRange } from '../arguments.ts';
-import { type Clip, rmspropStep_ } from '../ops/optimizer.ts';
+import { type Clip, type Count, rmspropStep_ } from '../ops/optimizer.ts';
 import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface RMSpropOptions {
@@ -43,7 +43,7 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
     return ['squareAvg', ...(centered ? ['gradAvg'] : []), ...(momentum === 0 ? [] : ['momentumBuffer'])];
   }
 
-  protected override update(items: UpdateItem[], options: RMSpropOptions, _step: number, clip: Clip | null): void {
+  protected override update(items: UpdateItem[], options: RMSpropOptions, _count: Count, clip: Clip | null): void {
     rmspropStep_(items, options, clip);
   }
 }

@@ -1,7 +1,7 @@
 // SGD with momentum, Nesterov's too. Layer optim: the arithmetic is the native command of sgdStep_.
 import { checkRange } from '../arguments.ts';
 import { ArgumentError } from '../errors.ts';
-import { type Clip, sgdStep_ } from '../ops/optimizer.ts';
+import { type Clip, type Count, sgdStep_ } from '../ops/optimizer.ts';
 import { type Given, Optimizer, type Params, type UpdateItem } from './optimizer.ts';
 
 export interface SGDOptions {
@@ -34,7 +34,7 @@ export class SGD extends Optimizer<SGDOptions> {
     return momentum === 0 ? [] : ['momentumBuffer'];
   }
 
-  protected override update(items: UpdateItem[], options: SGDOptions, step: number, clip: Clip | null): void {
-    sgdStep_(items, options, step, clip);
+  protected override update(items: UpdateItem[], options: SGDOptions, count: Count, clip: Clip | null): void {
+    sgdStep_(items, options, count, clip);
   }
 }

@@ -3,7 +3,8 @@
 import { COMPUTE } from '../dtype.ts';
 import { opcode } from '../native.ts';
 import type { Shape } from '../shape.ts';
-import { cursor, flush, words } from './engine.ts';
+import { cursor, flush, settle, words } from './engine.ts';
+import { recording } from './recorder.ts';
 import type { View } from './storage.ts';
 
 const doubles = new Float64Array(1);
@@ -22,14 +23,20 @@ export function end(start: number, op: number, at: number): void {
   cursor.at = at;
 }
 
-function number(at: number, value: number): number {
+export function number(at: number, value: number, to: Int32Array = words): number {
   doubles[0] = value;
-  words[at] = halves[0]!;
-  words[at + 1] = halves[1]!;
+  to[at] = halves[0]!;
+  to[at + 1] = halves[1]!;
   return at + 2;
 }
 
+/** Words of an operand. */
+export const OPERAND = 2;
+
 export function operand(at: number, view: View): number {
+  const recorder = recording();
+  if (recorder !== null) recorder.operand(at, view);
+  else settle(view.storage);
   words[at] = view.storage.slot;
   words[at + 1] = view.offset;
   return at + 2;
@@ -323,78 +330,29 @@ export function arange(out: View, first: number, step: number): void {
   end(start, ARANGE, operand(at, out));
 }
 
-/** Numbers of a Philox stream from (key, counter) on; a and b as RandomArgs in native/kernels/table.h. */
-export function random(op: number, out: View, key: bigint, counter: bigint, a: number, b: number): void {
-  const start = begin();
-  let at = start + 1;
-  words[at++] = out.code;
-  words[at++] = out.numel;
-  for (const wide of [key, counter]) {
-    words[at++] = Number(wide & 0xffffffffn);
-    words[at++] = Number(wide >> 32n);
+/** Where in a Philox stream numbers are drawn. */
+export interface Position {
+  seed: bigint;
+  counter: bigint;
+}
+
+function position(to: Int32Array, start: number, { seed, counter }: Position): number {
+  let at = start;
+  for (const wide of [seed, counter]) {
+    to[at++] = Number(wide & 0xffffffffn);
+    to[at++] = Number(wide >> 32n);
   }
+  return at;
+}
+
+/** Numbers from where `take` says on, asked again in each run; a and b as RandomArgs in native/kernels/table.h. */
+export function random(op: number, out: View, take: () => Position, a: number, b: number): void {
+  const start = begin();
+  words[start + 1] = out.code;
+  words[start + 2] = out.numel;
+  let at = position(words, start + 3, take());
+  recording()?.rewrite(start + 3, (to, from) => position(to, from, take()));
   at = number(at, a);
   at = number(at, b);
   end(start, op, operand(at, out));
-}
-
-// ---- lists of tensors -----------------------------------------------------------------------------------------------------
-/** The longest item list that one command can carry. */
-export const MAX_ITEMS = 4000;
-
-export interface Item {
-  param: View;
-  grad: View;
-  state: readonly View[];
-}
-
-/** Gradients are scaled together so that their norm is at most `maxNorm`. */
-export interface Clip {
-  maxNorm: number;
-  /** One float64: the sum of the squares of all of them. */
-  squares: View;
-}
-
-/**
- * sgd, adam, rmsprop, adagrad, adadelta: one update over all items. Bit 0 of the flags is to maximize, the optimizer's
- * own begin at bit 2; options in the order that the decoder reads them.
- */
-export function update(
-  op: number,
-  code: number,
-  flags: number,
-  clip: Clip | null,
-  options: readonly number[],
-  items: readonly Item[],
-): void {
-  flush();
-  let at = 1;
-  words[at++] = code;
-  words[at++] = clip === null ? flags : flags | 2;
-  if (clip !== null) at = operand(number(at, clip.maxNorm), clip.squares);
-  for (const option of options) at = number(at, option);
-  words[at++] = items.length;
-  for (const { param, grad, state } of items) {
-    words[at++] = param.numel;
-    at = operand(at, param);
-    at = operand(at, grad);
-    for (const view of state) at = operand(at, view);
-  }
-  end(0, op, at);
-}
-
-const SUM_SQUARES = opcode('sumSquares');
-
-/** out (one float64) += the sum of the squares of all elements of all items. */
-export function sumSquares(out: View, code: number, items: readonly View[]): void {
-  flush();
-  let at = 1;
-  words[at++] = code;
-  at = operand(at, out);
-  words[at++] = items.length;
-  for (const item of items) {
-    words[at++] = item.numel;
-    at = operand(at, item);
-  }
-  end(0, SUM_SQUARES, at);
 }

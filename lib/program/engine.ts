@@ -4,9 +4,12 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { ChainruleError, IndexError, MemoryError } from '../errors.ts';
 import { type Failure, native, opcode } from '../native.ts';
-import { Storage } from './storage.ts';
+import { type Recorder, recording, setRecording } from './recorder.ts';
+import { isInFlight, progress, Storage } from './storage.ts';
 
 const CAPACITY = 1 << 16;
+/** Words that one run of commands can have. */
+export const COMMAND_WORDS = CAPACITY;
 /** The command buffer. Commands are written at `cursor.at`; nothing else may keep a position in it. */
 export const words = new Int32Array(CAPACITY);
 native.bind(words);
@@ -31,6 +34,7 @@ export function newStorage(bytes: number): Storage {
   }
   const storage = new Storage(freeIds.length > 0 ? freeIds.pop()! : nextId++, bytes);
   fresh[freshCount++] = storage;
+  recording()?.made.add(storage);
   return storage;
 }
 
@@ -42,10 +46,44 @@ const recycle = (id: number): void => {
 /** Frees the block now: the command goes out with the next flush, in order. */
 export function release(storage: Storage): void {
   if (storage.slot < 0) return;
+  const recorder = recording();
+  if (recorder !== null) {
+    flush();
+    recorder.release(storage);
+    return;
+  }
+  if (isInFlight(storage)) later.push({ slot: storage.slot, ticket: storage.ticket });
+  else free(storage.slot);
+  storage.slot = -1;
+}
+
+function free(slot: number): void {
   if (cursor.at + 2 > CAPACITY) flush();
   words[cursor.at++] = FREE | (2 << 16);
-  words[cursor.at++] = storage.slot;
-  recycle(storage.slot);
+  words[cursor.at++] = slot;
+  recycle(slot);
+}
+
+// Given back while a program in flight uses them.
+let later: { slot: number; ticket: number }[] = [];
+
+/** Notes how far programs in flight have come, and frees what waited for them. */
+export function advance(finished: number): void {
+  progress.finished = Math.max(progress.finished, finished);
+  if (later.length === 0) return;
+  for (const { slot, ticket } of later) if (ticket <= progress.finished) free(slot);
+  later = later.filter(({ ticket }) => ticket > progress.finished);
+  flush();
+}
+
+/** Waits for the programs in flight that use a storage: who touches it from JavaScript must. */
+export function settle(storage: Storage): void {
+  if (isInFlight(storage)) progress.finished = Math.max(progress.finished, native.wait(storage.ticket));
+}
+
+/** Gives up a storage that no command has written, and none will. */
+export function abandonUnwritten(storage: Storage): void {
+  if (storage.slot >= 0) recycle(storage.slot);
   storage.slot = -1;
 }
 
@@ -60,14 +98,63 @@ const FREE = opcode('free');
 export function flush(): void {
   const count = cursor.at;
   cursor.at = 0;
-  if (count > 0 && !native.execute(count)) recover(count);
+  const recorder = recording();
+  if (recorder !== null) recorder.absorb(words, count);
+  else if (count > 0 && !native.execute(count)) recover(count);
   // One entry is overwritten by the next op; more would pin storages for long.
   if (freshCount > 1) fresh.length = 0;
   freshCount = 0;
 }
 
+/** Runs fn with what ops emit going to a recorder or, for null, to the executor. */
+export function divert<T>(to: Recorder | null, fn: () => T): T {
+  const before = recording();
+  flush();
+  setRecording(to);
+  try {
+    return fn();
+  } finally {
+    flush();
+    setRecording(before);
+  }
+}
+
+/**
+ * Runs the parts of a program, each of which fits the buffer. `made`: the storages that it defines, given back when it
+ * fails. `tell` makes of an error, and of which command it is, what is thrown. @throws MemoryError, IndexError
+ */
+export function runProgram(
+  parts: readonly Int32Array[],
+  made: readonly Storage[],
+  tell: (error: unknown, command: number) => unknown,
+): void {
+  flush();
+  let before = 0;
+  for (const part of parts) {
+    for (const storage of made) fresh[freshCount++] = storage;
+    words.set(part);
+    cursor.at = part.length;
+    try {
+      flush();
+    } catch (error) {
+      throw tell(error, before + failedCommand);
+    }
+    if (parts.length > 1) before += commandsIn(part);
+  }
+}
+
+function commandsIn(part: Int32Array): number {
+  let count = 0;
+  for (let at = 0; at < part.length; at += part[at]! >>> 16) count++;
+  return count;
+}
+
+/** Which command of the last batch that failed it was. */
+let failedCommand = 0;
+
 function recover(count: number): void {
   let failure = native.failure();
+  failedCommand = failure.command;
   if (failure.status === OUT_OF_MEMORY) {
     // Collecting uses the buffer, and flushes: keep what has not run, and what to give back if it cannot.
     const rest = words.slice(startOf(failure.command), count);
@@ -80,6 +167,7 @@ function recover(count: number): void {
     freshCount = made.length;
     if (native.execute(rest.length)) return;
     failure = native.failure();
+    failedCommand += failure.command;
   }
   abandon();
   throw errorOf(failure);
@@ -111,7 +199,7 @@ function abandon(): void {
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-function errorOf(failure: Failure): ChainruleError {
+export function errorOf(failure: Failure): ChainruleError {
   if (failure.status === OUT_OF_MEMORY) return outOfMemory(failure.op, failure.position);
   if (failure.status === INDEX_OUT_OF_RANGE) {
     return new IndexError(`${failure.op}: index ${failure.value} at position ${failure.position} is out of range.`);
@@ -144,7 +232,7 @@ let sweepCount = SWEEP_COUNT;
 
 /** Leaves the storage to the garbage collector: its slot is freed once nothing refers to the object. */
 export function adopt(storage: Storage): void {
-  if (storage.adopted) return;
+  if (storage.adopted || recording()?.made.has(storage)) return;
   storage.adopted = true;
   young[youngCount++] = storage;
   youngBytes += storage.bytes;
@@ -198,14 +286,23 @@ function collect(): void {
   native.trim();
 }
 
-/**
- * Memory of this environment's tensors in bytes: live (as the arena rounds them), the peak since the last
- * `resetPeakMemory()`, kept for reuse by the process, and how many storages are alive.
- */
-export function memoryStats(): { liveBytes: number; peakBytes: number; cachedBytes: number; liveTensors: number } {
+export interface MemoryStats {
+  /** Of this environment's tensors, in bytes as the arena rounds them. */
+  liveBytes: number;
+  /** The most of them since the last `resetPeakMemory()`. */
+  peakBytes: number;
+  /** Kept for reuse by the process. */
+  cachedBytes: number;
+  /** Storages that are alive. */
+  liveTensors: number;
+  /** How often the process has asked for memory, cached or not, for tensors and for the working space of ops. */
+  arenaCalls: number;
+}
+
+export function memoryStats(): MemoryStats {
   flush();
-  const { liveBytes, peakBytes, cachedBytes, slots } = native.memoryStats();
-  return { liveBytes, peakBytes, cachedBytes, liveTensors: slots };
+  const { liveBytes, peakBytes, cachedBytes, slots, arenaCalls } = native.memoryStats();
+  return { liveBytes, peakBytes, cachedBytes, liveTensors: slots, arenaCalls };
 }
 
 /** Starts `memoryStats().peakBytes` again from what is live now. */

@@ -21,6 +21,8 @@ export class Storage {
   savers = 0;
   /** Where it was last changed in place while it had savers. */
   changedAt = '';
+  /** The last program in flight that uses it: see queue.ts. */
+  ticket = 0;
   /** Raised when a recorded in-place change gives the storage a new place in the graph: older views are stale. */
   graphVersion = 0;
 
@@ -42,6 +44,12 @@ export class Storage {
     if (version === this.version) this.savers--;
   }
 }
+
+/** Programs have tickets in order; all up to this one have finished. */
+export const progress = { finished: 0 };
+
+/** Whether a program that uses it may not have finished yet. */
+export const isInFlight = ({ ticket }: Storage): boolean => ticket > progress.finished;
 
 /** What a command needs to know of an operand. A Tensor is one. */
 export interface View {

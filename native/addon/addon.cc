@@ -1,10 +1,13 @@
 // The addon: a dozen functions that JavaScript calls. Addon layer: conversion only, no maths; the one place that
 // knows Node-API. Native code touches JavaScript memory only inside a call, on the calling thread.
 #include <cstdlib>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "../runtime/arena.h"
 #include "../runtime/pool.h"
+#include "async.h"
 #include "convert.h"
 
 namespace chainrule {
@@ -17,6 +20,9 @@ struct Environment {
 
   napi_env env;
   Executor executor;
+  // Programs that run beside JavaScript. Shared with a waiter that may outlive the environment.
+  std::shared_ptr<Queue> queue = std::make_shared<Queue>(executor.kernels(), executor.slots());
+  std::vector<int32_t> gathered;  // the first parts of a program that is longer than the buffer
   // The command buffer, shared with lib/program/engine.ts: owned by JavaScript, pinned by `buffer`.
   napi_ref buffer = nullptr;
   int32_t* words = nullptr;
@@ -49,6 +55,7 @@ void report_memory(napi_env env, Environment& state) {
 // Node has stopped running JavaScript for this environment.
 void clean_up(void* data) {
   Environment* state = static_cast<Environment*>(data);
+  state->queue->close();
   for (const Environment::Watched& item : state->watched) napi_delete_reference(state->env, item.reference);
   if (state->canary) napi_delete_reference(state->env, state->canary);
   if (state->buffer) napi_delete_reference(state->env, state->buffer);
@@ -135,6 +142,53 @@ Napi::Value write(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), true);
 }
 
+// enqueue(words, more) -> ticket: the commands in the buffer, after those handed in with `more` since the last ticket,
+// are run by the queue's thread; 0 when there is more, or the thread could not be started
+Napi::Value enqueue(const Napi::CallbackInfo& info) {
+  Environment& state = environment(info);
+  const int64_t count = info[0].As<Napi::Number>().Int64Value();
+  if (count >= 0 && count <= state.capacity)
+    state.gathered.insert(state.gathered.end(), state.words, state.words + count);
+  if (info[1].As<Napi::Boolean>().Value()) return Napi::Number::New(info.Env(), 0);
+  const uint64_t ticket = state.queue->push(std::exchange(state.gathered, {}));
+  return Napi::Number::New(info.Env(), static_cast<double>(ticket));
+}
+
+uint64_t ticket_of(const Napi::Value& value) { return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value()); }
+
+// stop(ticket): before its next command
+void stop(const Napi::CallbackInfo& info) { environment(info).queue->stop(ticket_of(info[0])); }
+
+// wait(ticket) -> the last ticket that has finished; blocks until that one has
+Napi::Value wait(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(environment(info).queue->wait(ticket_of(info[0]))));
+}
+
+// whenFinished(ticket, callback): calls back with the last ticket that has finished, when that one has or a few
+// milliseconds later
+void when_finished(const Napi::CallbackInfo& info) {
+  wait_beside(info.Env(), environment(info).queue, ticket_of(info[0]), info[1]);
+}
+
+// failures() -> [{ ticket, stopped, status, ... as failure() }] of the queue since the last call
+Napi::Value failures(const Napi::CallbackInfo& info) {
+  const std::vector<Queue::Outcome> outcomes = environment(info).queue->take_failures();
+  Napi::Array list = Napi::Array::New(info.Env(), outcomes.size());
+  for (uint32_t i = 0; i < outcomes.size(); ++i) {
+    Napi::Object object = failure_object(info.Env(), outcomes[i].failure);
+    object["ticket"] = static_cast<double>(outcomes[i].ticket);
+    object["stopped"] = outcomes[i].stopped;
+    list[i] = object;
+  }
+  return list;
+}
+
+// setQueue(threads, nice): the latter before the first enqueue
+void set_queue(const Napi::CallbackInfo& info) {
+  environment(info).queue->set_threads(info[0].As<Napi::Number>().Uint32Value());
+  environment(info).queue->set_nice(info[1].As<Napi::Number>().Int32Value());
+}
+
 // watch(objects, count): buffer[i] is the slot of objects[i]; the slot is freed when the object is found dead
 void watch(const Napi::CallbackInfo& info) {
   Environment& state = environment(info);
@@ -192,8 +246,8 @@ Napi::Value sweep(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(freed));
 }
 
-// memoryStats() -> { liveBytes, peakBytes, slots } of this environment; { arenaBytes, cachedBytes, limit } of the
-// process
+// memoryStats() -> { liveBytes, peakBytes, slots } of this environment; { arenaBytes, cachedBytes, limit,
+// arenaCalls } of the process
 Napi::Value memory_stats(const Napi::CallbackInfo& info) {
   const SlotTable& slots = environment(info).executor.slots();
   const arena::Stats stats = arena::stats();
@@ -204,6 +258,7 @@ Napi::Value memory_stats(const Napi::CallbackInfo& info) {
   object["arenaBytes"] = static_cast<double>(stats.live_bytes);
   object["cachedBytes"] = static_cast<double>(stats.cached_bytes);
   object["limit"] = static_cast<double>(stats.limit);
+  object["arenaCalls"] = static_cast<double>(stats.calls);
   return object;
 }
 
@@ -214,7 +269,8 @@ Napi::Value get_threads(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(pool::threads()));
 }
 
-// describe() -> { isa, isaAvailable, ops: [name, saved value, bit set of compute types, ...] in opcode order }
+// describe() -> { isa, isaAvailable, ops: [name, saved value, bit set of compute types, ...] in opcode order,
+// elementwise: how many of them, the first ones, are }
 Napi::Value describe(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Object object = Napi::Object::New(env);
@@ -234,6 +290,7 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
     ops[3 * i + 2] = types;
   }
   object["ops"] = ops;
+  object["elementwise"] = static_cast<int32_t>(kMapOpCount);
   object["isa"] = kernels.isa;
   return object;
 }
@@ -270,6 +327,12 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   add("read", read);
   add("readNumber", read_number);
   add("write", write);
+  add("enqueue", enqueue);
+  add_void("stop", stop);
+  add("wait", wait);
+  add_void("whenFinished", when_finished);
+  add("failures", failures);
+  add_void("setQueue", set_queue);
   add_void("watch", watch);
   add("sweep", sweep);
   add("memoryStats", memory_stats);

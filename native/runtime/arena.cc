@@ -233,7 +233,12 @@ void* allocate_block(size_t bytes) {
 
 size_t rounded(size_t bytes) { return bytes > kMaxBytes ? 0 : bytes_of(class_of(std::max<size_t>(bytes, 1))); }
 
+namespace {
+constinit std::atomic<int64_t> calls{0};
+}  // namespace
+
 void* allocate(size_t bytes) {
+  calls.fetch_add(1, std::memory_order_relaxed);
   if (bytes > kMaxBytes) return nullptr;
   void* block = allocate_block(std::max<size_t>(bytes, 1));
 #if defined(CR_POISON)
@@ -286,7 +291,9 @@ void trim() {
 
 Stats stats() {
   const auto lock = locked();
-  return arena.stats;
+  Stats stats = arena.stats;
+  stats.calls = calls.load(std::memory_order_relaxed);
+  return stats;
 }
 
 void reset_peak() {

@@ -10,6 +10,7 @@ struct Stats {
   int64_t cached_bytes;  // kept for reuse
   int64_t peak_bytes;    // highest live_bytes since reset_peak()
   int64_t limit;         // live + cached never exceeds it
+  int64_t calls;         // of allocate(), since the process began
 };
 
 // Rounded-up size that allocate(bytes) would take. bytes == 0 counts as 1. 0 on overflow.

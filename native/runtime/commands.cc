@@ -16,7 +16,7 @@ void run_allocate(Reader& reader, Kernels, const Context&) {
 // slot
 void run_free(Reader& reader, Kernels, const Context&) {
   const int32_t id = reader.word();
-  if (reader.finish() && !reader.slots().release(id)) reader.fail("freed slot holds no storage");
+  if (reader.finish() && !reader.release(id)) reader.fail("freed slot holds no storage");
 }
 
 namespace {

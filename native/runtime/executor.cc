@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "pool.h"
@@ -11,6 +12,14 @@ namespace chainrule {
 
 namespace {
 
+// A small block that a thread keeps for the first need of each command: the arena is not asked for it. Not under a
+// sanitizer, which could not tell where scratch ends.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kKeptBytes = 0;
+#else
+constexpr size_t kKeptBytes = 64 << 10;
+#endif
+
 // Scratch blocks live until the command ends. Kernels ask for them on the calling thread only.
 struct Scratch {
   struct Block {
@@ -18,8 +27,19 @@ struct Scratch {
     size_t bytes;
   };
   std::vector<Block> blocks;
-  ~Scratch() { clear(); }
+  void* kept = nullptr;
+  bool kept_is_free = true;
+  void* allocate(size_t bytes) {
+    if (bytes <= kKeptBytes && kept_is_free) {
+      if (!kept) kept = std::aligned_alloc(64, kKeptBytes);
+      if (kept) return kept_is_free = false, kept;
+    }
+    void* memory = arena::allocate(bytes);
+    if (memory) blocks.push_back({memory, bytes});
+    return memory;
+  }
   void clear() {
+    kept_is_free = true;
     for (const Block& block : blocks) arena::release(block.memory, block.bytes);
     blocks.clear();
   }
@@ -31,11 +51,7 @@ Scratch& scratch() {
   return *instance;
 }
 
-void* allocate_scratch(void*, size_t bytes) {
-  void* memory = arena::allocate(bytes);
-  if (memory) scratch().blocks.push_back({memory, bytes});
-  return memory;
-}
+void* allocate_scratch(void*, size_t bytes) { return scratch().allocate(bytes); }
 
 size_t l2_bytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
@@ -57,7 +73,7 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
   if (!ok()) return nullptr;
   const int64_t width = static_cast<int64_t>(kDTypeBytes[dtype]);
   const SlotTable::Slot* slot = slots_.find(id);
-  if (!slot && define) {
+  if (!slot && define && !fixed_) {
     // low < 0 cannot be satisfied by a fresh block any more than by an old one: the check below refuses it.
     const size_t bytes = static_cast<size_t>((offset + high) * width);
     if (defined_count_ == 4) return fail("too many outputs"), nullptr;
@@ -80,11 +96,12 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
   return slot->block + offset * width;
 }
 
-Context Executor::context() { return {this, run_parallel, allocate_scratch, pool::threads(), l2_bytes()}; }
+Context Executor::context() { return {this, run_parallel, allocate_scratch, pool::own_threads(), l2_bytes()}; }
 
-bool Executor::execute(const int32_t* words, int64_t count) {
+bool Executor::execute(const int32_t* words, int64_t count, const std::atomic<bool>* stop) {
   failure_ = Failure{};
   for (int64_t at = 0; at < count;) {
+    if (stop && stop->load(std::memory_order_relaxed)) return false;
     const uint32_t head = static_cast<uint32_t>(words[at]);
     const int32_t opcode = static_cast<int32_t>(head & 0xffff);
     const int64_t length = static_cast<int64_t>(head >> 16);
@@ -94,9 +111,9 @@ bool Executor::execute(const int32_t* words, int64_t count) {
       failure_.reason = opcode >= kOpcodeCount ? "unknown opcode" : "bad command length";
       return false;
     }
-    Reader reader(words + at + 1, words + at + length, slots_, failure_);
+    Reader reader(words + at + 1, words + at + length, slots_, failure_, fixed_);
     const bool done = run(opcode, reader);
-    if (!scratch().blocks.empty()) scratch().clear();
+    scratch().clear();
     if (!done) {
       reader.undo();
       return false;

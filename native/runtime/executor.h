@@ -1,6 +1,7 @@
 // The executor: validates and runs programs, command by command, on the calling thread and the pool.
 // One per environment. Runtime layer, no JavaScript types.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,11 +14,17 @@ namespace chainrule {
 
 class Executor {
  public:
-  explicit Executor(const KernelTable& kernels) : kernels_(kernels) {}
+  explicit Executor(const KernelTable& kernels) : kernels_(kernels), slots_(own_), fixed_(false) {}
+  // On the storage of another executor, which must not change what these programs name meanwhile. None is defined or
+  // freed: commands that would are refused.
+  Executor(const KernelTable& kernels, SlotTable& slots) : kernels_(kernels), slots_(slots), fixed_(true) {}
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
   // Runs the commands in words[0, count). Any words are safe: a fault stops the batch before the faulty command
   // has changed anything, and failure() tells. Commands before it have run.
-  bool execute(const int32_t* words, int64_t count);
+  // Stops before the next command once `stop` is set: then it returns false without a failure.
+  bool execute(const int32_t* words, int64_t count, const std::atomic<bool>* stop = nullptr);
   const Failure& failure() const { return failure_; }
 
   SlotTable& slots() { return slots_; }
@@ -29,7 +36,9 @@ class Executor {
   bool run(int32_t opcode, Reader& reader);
 
   const KernelTable& kernels_;
-  SlotTable slots_;
+  SlotTable own_;
+  SlotTable& slots_;
+  const bool fixed_;
   Failure failure_;
 };
 

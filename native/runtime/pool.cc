@@ -57,6 +57,8 @@ struct Pool {
   Worker workers[kMaxThreads - 1];
 };
 
+thread_local size_t own_limit = kMaxThreads;
+
 // Constant initialisation and no destructor: usable before main and while the process exits.
 constinit Pool pool;
 
@@ -228,7 +230,7 @@ uint32_t work_and_wake(size_t helpers) {
 }  // namespace
 
 void parallel(size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
-  const size_t helpers = std::min(threads(), chunks) - (chunks > 0);
+  const size_t helpers = std::min(own_threads(), chunks) - (chunks > 0);
   if (helpers == 0 || chunks > UINT32_MAX || pool.busy.load(std::memory_order_relaxed) ||
       pool.busy.exchange(true, std::memory_order_acquire)) {
     for (size_t chunk = 0; chunk < chunks; ++chunk) fn(arg, chunk);
@@ -250,6 +252,10 @@ void parallel(size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg) {
   }
   pool.busy.store(false, std::memory_order_release);
 }
+
+void limit_own_jobs(size_t n) { own_limit = std::clamp<size_t>(n, 1, kMaxThreads); }
+
+size_t own_threads() { return std::min(threads(), own_limit); }
 
 void set_threads(size_t n) { pool.wanted.store(std::clamp<size_t>(n, 1, kMaxThreads), std::memory_order_relaxed); }
 

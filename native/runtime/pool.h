@@ -13,6 +13,11 @@ void parallel(size_t chunks, void (*fn)(void* arg, size_t chunk), void* arg);
 void set_threads(size_t n);
 size_t threads();
 
+// Of jobs that the calling thread starts: at most so many threads, itself included.
+void limit_own_jobs(size_t n);
+// How many threads a job of the calling thread can have.
+size_t own_threads();
+
 // That default; `root` as in cgroup.h.
 size_t default_threads(const char* root = "");
 

@@ -29,8 +29,9 @@ struct Failure {
 
 class Reader {
  public:
-  Reader(const int32_t* words, const int32_t* end, SlotTable& slots, Failure& failure)
-      : next_(words), end_(end), slots_(slots), failure_(failure) {}
+  // `fixed`: slots are neither defined nor freed.
+  Reader(const int32_t* words, const int32_t* end, SlotTable& slots, Failure& failure, bool fixed)
+      : next_(words), end_(end), slots_(slots), failure_(failure), fixed_(fixed) {}
 
   bool ok() const { return failure_.status == kOk; }
   size_t remaining() const { return static_cast<size_t>(end_ - next_); }
@@ -85,7 +86,7 @@ class Reader {
   void undo() {
     for (int i = 0; i < defined_count_; ++i) slots_.release(defined_[i]);
   }
-  SlotTable& slots() { return slots_; }
+  bool release(int32_t id) { return !fixed_ && slots_.release(id); }
   Failure& failure() { return failure_; }
 
   static constexpr int64_t kMaxExtent = int64_t{1} << 48;
@@ -97,6 +98,7 @@ class Reader {
   const int32_t* end_;
   SlotTable& slots_;
   Failure& failure_;
+  const bool fixed_;
   int32_t defined_[4];
   int defined_count_ = 0;
 };

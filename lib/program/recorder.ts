@@ -1,0 +1,140 @@
+// The recorder: what ops emit while a function is being compiled, kept instead of run, and what each further run has to
+// do besides. Knows storages, no tensors and no op by name; plan.ts arranges what it kept.
+import { CaptureError } from '../errors.ts';
+import type { Shape } from '../shape.ts';
+import { nextSerial, type Storage, type View } from './storage.ts';
+
+/** An operand of a recorded command: words[at] is the slot, words[at + 1] the offset. */
+export interface Reference {
+  readonly at: number;
+  readonly command: number;
+  readonly storage: Storage;
+  readonly shape: Shape;
+  readonly code: number;
+  readonly offset: number;
+  /** Row-major without gaps. */
+  readonly dense: boolean;
+}
+
+/** Writes what differs from run to run into the words of a program. */
+export type Rewrite = (words: Int32Array) => void;
+
+/** What a recording took for granted. */
+export interface Guard {
+  /** What is no longer so, in words; null while it holds. */
+  broken(): string | null;
+  /** Takes for granted no more what the function itself has changed. Called when it has been recorded. */
+  settle?(): void;
+}
+
+export class Recorder {
+  readonly words: number[] = [];
+  /** Where each command starts. */
+  readonly starts: number[] = [];
+  readonly references: Reference[] = [];
+  /** Made by the recorded commands. */
+  readonly made = new Set<Storage>();
+  /** When what was made was given back, as the number of commands before that. */
+  readonly freed = new Map<Storage, number>();
+  /** What was there before and has been given back: to be freed once the commands have run. */
+  readonly deferred: Storage[] = [];
+  /** What was made at once, for every run to read. */
+  readonly constants = new Set<Storage>();
+  readonly #since = nextSerial();
+  /** The version at which what was there before was first met. */
+  readonly outside = new Map<Storage, { version: number; graphVersion: number }>();
+  /** Before each further run, in this order. */
+  readonly repeats: Rewrite[] = [];
+  readonly guards = new Map<object, Guard>();
+  /** How errors of commands [from, to) are told, inner ones first. */
+  readonly names: { from: number; to: number; tell: (error: unknown) => unknown }[] = [];
+  /** Tensors whose gradient the function used, what it was before, and whether the first use was to set it. */
+  readonly gradients = new Map<object, { readonly before: unknown; readonly use: 'read' | 'set' }>();
+  /** What takes back what JavaScript did for a run that failed. */
+  readonly runUndos: (() => void)[] = [];
+  readonly #undos: (() => void)[] = [];
+  #pending: Reference[] = [];
+  #pendingRewrites: ((base: number) => Rewrite)[] = [];
+
+  operand(at: number, view: View): void {
+    const { storage, shape, code, offset, isContiguous } = view;
+    this.#pending.push({ at, command: 0, storage, shape, code, offset, dense: isContiguous });
+    if (this.made.has(storage)) return;
+    if (storage.serial >= this.#since) this.constants.add(storage);
+    if (!this.outside.has(storage)) {
+      this.outside.set(storage, { version: storage.version, graphVersion: storage.graphVersion });
+    }
+  }
+
+  /** Takes a storage that nobody owns any more. */
+  release(storage: Storage): void {
+    if (this.made.has(storage)) this.freed.set(storage, this.starts.length);
+    else if (storage.serial < this.#since) this.deferred.push(storage);
+  }
+
+  /** Takes commands in place of the executor. */
+  absorb(words: Int32Array, count: number): void {
+    const base = this.words.length;
+    const first = this.starts.length;
+    for (let at = 0; at < count; at += words[at]! >>> 16) this.starts.push(base + at);
+    for (let i = 0; i < count; i++) this.words.push(words[i]!);
+    let command = first;
+    for (const reference of this.#pending) {
+      const at = base + reference.at;
+      while (command + 1 < this.starts.length && this.starts[command + 1]! <= at) command++;
+      this.references.push({ ...reference, at, command });
+    }
+    for (const rewrite of this.#pendingRewrites) this.repeats.push(rewrite(base));
+    this.#pending = [];
+    this.#pendingRewrites = [];
+  }
+
+  /** `write(words, at)` is to be called again before each further run, for words that now stand at `at` in the buffer. */
+  rewrite(at: number, write: (words: Int32Array, at: number) => void): void {
+    this.#pendingRewrites.push((base) => (words) => write(words, base + at));
+  }
+
+  /** What JavaScript did while recording and has to do again before each further run; `undo` if that run fails. */
+  repeat(again: () => void, undo?: () => void): void {
+    this.#pendingRewrites.push(() => again);
+    if (undo !== undefined) this.runUndos.push(undo);
+  }
+
+  /** How to take back what JavaScript did, should recording fail. */
+  onFailure(undo: () => void): void {
+    this.#undos.push(undo);
+  }
+
+  undo(): void {
+    for (const undo of this.#undos.reverse()) undo();
+  }
+
+  /** Runs fn; an error that its commands cause in a run is what `tell` makes of it. */
+  named<T>(tell: (error: unknown) => unknown, fn: () => T): T {
+    const from = this.starts.length;
+    const result = fn();
+    this.names.push({ from, to: this.starts.length, tell });
+    return result;
+  }
+
+  guard(subject: object, make: () => Guard): void {
+    if (!this.guards.has(subject)) this.guards.set(subject, make());
+  }
+
+  /** The function is about to read, or to set, the gradient of a tensor. */
+  gradientOf(tensor: { readonly gradTensor: unknown }, use: 'read' | 'set'): void {
+    if (!this.gradients.has(tensor)) this.gradients.set(tensor, { before: tensor.gradTensor, use });
+  }
+}
+
+let active: Recorder | null = null;
+/** The recorder that takes what ops emit; null when it is run. */
+export const recording = (): Recorder | null => active;
+/** @internal use `divert` of the engine */
+export const setRecording = (recorder: Recorder | null): void => void (active = recorder);
+
+/** @throws CaptureError while a function is being compiled: nothing has been computed yet */
+export function refuseWhileRecording(op: string, way: string): void {
+  if (active === null) return;
+  throw new CaptureError(`${op}: not inside compile(): the function is recorded before anything is computed. ${way}`);
+}
