@@ -151,8 +151,8 @@ export class Program {
 
   #check(): void {
     const { outside, deferred } = this.#recorder;
-    for (const [{ version }, then] of [...outside].map(([s, then]) => [{ version: s.graphVersion }, then] as const)) {
-      if (version === then.graphVersion) continue;
+    for (const [storage, { graphVersion }] of outside) {
+      if (storage.graphVersion === graphVersion) continue;
       throw new CaptureError(
         'compile: a tensor from outside was changed in place by a recorded op: its gradient would flow out of the ' +
           'program. Change it inside noGrad(() => ...), or change a clone().',
