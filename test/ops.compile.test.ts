@@ -1,5 +1,5 @@
 // Every op inside a compiled function has the bits that it has outside, results and gradients, on the arguments that it
-// was recorded with and on others.
+// was recorded with and on others, at once and beside the event loop.
 import { describe, expect, it } from 'vitest';
 import { CaptureError, compile, manualSeed, scope, type Tensor } from '../lib/index.ts';
 import * as ops from '../lib/ops/index.ts';
@@ -36,13 +36,13 @@ describe.each(Object.entries(opSamples))('%s', (name, row) => {
     return;
   }
 
-  it('has the same bits in a compiled function', () => {
+  it('has the same bits in a compiled function, and beside the event loop', async () => {
     for (const [args, dtypes] of sized(name, row)) {
-      for (const dtype of dtypes) scope(() => check(args, dtype));
+      for (const dtype of dtypes) await scope(async () => check(args, dtype));
     }
   });
 
-  function check(args: Args, dtype: DType): void {
+  async function check(args: Args, dtype: DType): Promise<void> {
     const differentiable: boolean[] = [];
     replace(args, (x) => differentiable.push(isVariable(x)));
     /** Results, and gradients of those of the tensors that have some. */
@@ -53,14 +53,19 @@ describe.each(Object.entries(opSamples))('%s', (name, row) => {
       return [results.map((t) => t.detach()), gradients(results, leaves, (y) => y.detach())];
     };
     const compiled = compile(run);
-    for (const version of [args, args, replace(args, reversed), args]) {
+    for (const [i, version] of [args, args, replace(args, reversed), args].entries()) {
       const tensors: Tensor[] = [];
       replace(version, (x) => tensors.push(toTensor(x, dtype).requiresGrad_(isVariable(x))));
-      const [expected, got] = [run, compiled].map((fn) => {
+      const bitsBy = async (fn: (tensors: Tensor[]) => unknown): Promise<string[]> => {
         manualSeed(1);
-        return bits((fn(tensors) as Tensor[][]).flat());
-      });
-      expectSameBits(got!, expected!, `${name}(${showArgs(version)}) in ${dtype}`);
+        return bits(((await fn(tensors)) as Tensor[][]).flat());
+      };
+      const expected = await bitsBy(run);
+      expectSameBits(
+        await bitsBy(i === 3 ? compiled.async : compiled),
+        expected,
+        `${name}(${showArgs(version)}) in ${dtype}`,
+      );
     }
     expect(compiled.explain().retraces).toEqual([]);
   }
