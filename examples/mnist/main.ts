@@ -1,6 +1,6 @@
 // Trains a network of three layers to read handwritten digits, saves it, and proves that what was saved is what was
 // trained: `npm start`, or `npm start -- --help`.
-import { buildInfo, data, io, manualSeed, nn, noGrad, optim, setNumThreads } from '../../lib/index.ts';
+import { buildInfo, compile, data, io, manualSeed, nn, noGrad, optim, setNumThreads, type Tensor } from '../../lib/index.ts';
 import { CLASSES, loadMnist, type Mnist, PIXELS } from './mnist.ts';
 import { type Options, parseOptions, prepareOutput, USAGE, UsageError } from './options.ts';
 import { accuracyOf, type Confusion, confusionTable, Progress, percent } from './report.ts';
@@ -23,16 +23,19 @@ async function train(model: nn.Sequential, training: Mnist, test: Mnist, options
   const optimizer = new optim.Adam(model.parameters(), { lr: options.lr });
   const loader = new data.DataLoader(training, { batchSize: options.batch, shuffle: true });
   const progress = new Progress();
+  const step = compile((images: Tensor, labels: Tensor) => {
+    const loss = criterion.call(model.call(images), labels);
+    optimizer.zeroGrad();
+    loss.backward();
+    optimizer.step();
+    return loss;
+  });
 
   for (let epoch = 1; epoch <= options.epochs; epoch++) {
     progress.start(epoch, loader.length);
     // With for await the event loop turns between batches, so that Ctrl-C is seen.
     for await (const [images, labels] of loader) {
-      const loss = criterion.call(model.call(images), labels);
-      optimizer.zeroGrad();
-      loss.backward();
-      optimizer.step();
-      progress.step(loss.item());
+      progress.step(step(images, labels).item());
       if (signal.aborted) break;
     }
     const { loss, seconds } = progress.stop();
