@@ -131,7 +131,7 @@ bool past_cache(int64_t bytes) {
 //        | params << 24
 // dims sizes, out strides, per slot input its strides, params, out, inputs (an immediate is its value)
 void run_map(Reader& reader, const KernelTable& kernels, const Context& context, int32_t op) {
-  Map map{};
+  Map map;
   const int32_t flags = reader.word();
   map.dims = flags & 15;
   map.inputs = flags >> 4 & 3;
@@ -153,7 +153,10 @@ void run_map(Reader& reader, const KernelTable& kernels, const Context& context,
       operand.immediate = code & 8;
       operand.dtype = operand.immediate ? kF64 : reader.dtype(code);
     }
-    if (operand.immediate) continue;
+    if (operand.immediate) {
+      std::fill_n(operand.stride, map.dims, 0);
+      continue;
+    }
     for (int d = 0; d < map.dims; ++d) {
       operand.stride[d] = reader.word();
       if (elements == 0) continue;

@@ -18,12 +18,13 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Operand {
   DType dtype;
-  bool immediate;
+  bool immediate = false;
   double value;  // immediate only
   char* base;
   int64_t stride[kMaxDims];
 };
 
+// Not zeroed as a whole: for a small op that would take as long as its arithmetic.
 struct Map {
   MapFn kernel;
   LoadFn load[kMaxMapInputs];
@@ -32,12 +33,12 @@ struct Map {
   int inputs, dims;
   int64_t size[kMaxDims];
   Operand operand[kMaxOperands];  // [0] is the output
-  double params[kMaxMapParams];
-  int64_t block;                                             // elements of the compute type in a Block
-  void (*stream)(void* dst, const void* src, size_t bytes);  // null: the output goes through the cache
-  void (*stream_fence)();
+  double params[kMaxMapParams] = {};
+  int64_t block;                                                       // elements of the compute type in a Block
+  void (*stream)(void* dst, const void* src, size_t bytes) = nullptr;  // null: the output goes through the cache
+  void (*stream_fence)() = nullptr;
   TransposeFn transpose;
-  int turned;            // bit i: input i is walked in tiles: its fast dimension is the last but one
+  int turned = 0;        // bit i: input i is walked in tiles: its fast dimension is the last but one
   bool turns_only;       // and the op is a copy of it
   int64_t inner_blocks;  // pieces of kChunk elements that the innermost dimension is cut into
   int64_t rows;          // product of the outer dimensions
