@@ -18,8 +18,8 @@ import {
 import { type Plan, plan, relocate } from '../program/plan.ts';
 import { print } from '../program/print.ts';
 import { submit } from '../program/queue.ts';
-import { Recorder, type Reference } from '../program/recorder.ts';
-import type { Storage } from '../program/storage.ts';
+import { type Guard, Recorder, type Reference } from '../program/recorder.ts';
+import { progress, type Storage } from '../program/storage.ts';
 import { sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, Tensor, track, viewOf } from '../tensor.ts';
 import { Gradients } from './gradients.ts';
@@ -61,6 +61,7 @@ export class Program {
   readonly #recorder: Recorder;
   readonly #plan: Plan;
   readonly #context = { ...current() };
+  readonly #guards: readonly Guard[];
   readonly #gradients: Gradients;
   readonly #arena: Tensor;
   readonly #words: Int32Array;
@@ -114,7 +115,8 @@ export class Program {
       .filter((storage) => !given(storage))
       .map((storage) => ({ storage, slot: storage.slot, reference: firsts.get(storage)! }));
     this.#check();
-    for (const guard of recorder.guards.values()) guard.settle?.();
+    this.#guards = [...recorder.guards.values()];
+    for (const guard of this.#guards) guard.settle?.();
   }
 
   /** Records what fn does with arguments like these. Nothing is computed. @throws CaptureError, and whatever fn throws */
@@ -181,8 +183,8 @@ export class Program {
     if (observer !== this.#context.observer || savedHooks !== this.#context.savedHooks) {
       return 'hooks on saved tensors, or a look for NaN, are others';
     }
-    for (const guard of this.#recorder.guards.values()) {
-      const reason = guard.broken();
+    for (let i = 0; i < this.#guards.length; i++) {
+      const reason = this.#guards[i]!.broken();
       if (reason !== null) return reason;
     }
     return this.#gradients.mismatch();
@@ -192,8 +194,9 @@ export class Program {
   run(tensors: readonly Tensor[]): unknown {
     return this.#once(() => {
       const outputs = this.#prepare(tensors);
-      for (const storage of this.#used(tensors)) settle(storage);
-      runProgram(this.#parts, [...outputs, ...this.#gradients.fresh], this.#tell);
+      if (progress.finished < progress.handedIn) for (const storage of this.#used(tensors)) settle(storage);
+      const { fresh } = this.#gradients;
+      runProgram(this.#parts, outputs.length === 0 ? fresh : outputs.concat(fresh), this.#tell);
       return this.#finish(tensors, outputs);
     });
   }
@@ -263,6 +266,7 @@ export class Program {
     this.#gradients.publish();
     for (const storage of this.#changed) storage.changed();
     for (const i of this.#changedInputs) tensors[i]!.storage.changed();
+    if (this.#results.length === 0) return putTogether(this.#result, []);
     const given = new Map<Storage, Tensor>();
     return putTogether(
       this.#result,

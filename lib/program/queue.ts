@@ -55,6 +55,7 @@ export function submit(
     ticket = native.enqueue(part.length, part !== parts.at(-1));
   }
   if (ticket === 0) throw new ChainruleError('ERR_INTERNAL', 'async: the system refused a thread.');
+  progress.handedIn = ticket;
   for (const storage of used) storage.ticket = ticket;
   const abort = (): void => native.stop(ticket);
   signal?.addEventListener('abort', abort, { once: true });

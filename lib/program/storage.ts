@@ -45,8 +45,8 @@ export class Storage {
   }
 }
 
-/** Programs have tickets in order; all up to this one have finished. */
-export const progress = { finished: 0 };
+/** Programs have tickets in order: the last that was handed in, and that up to which all have finished. */
+export const progress = { handedIn: 0, finished: 0 };
 
 /** Whether a program that uses it may not have finished yet. */
 export const isInFlight = ({ ticket }: Storage): boolean => ticket > progress.finished;
