@@ -34,6 +34,18 @@ const sizes: readonly number[] = x.size();
   t.item();
 }
 
+// ---- compiled ------------------------------------------------------------------------------------------------------------
+const compiled = c.compile((a: Tensor, { by }: { by: number }) => ({ y: a.mul(by), list: [a] }));
+const now: { y: Tensor; list: Tensor[] } = compiled(x, { by: 2 });
+const soon: Promise<{ y: Tensor; list: Tensor[] }> = compiled.async(x, { by: 2 });
+const aborted = compiled.async(x, { by: 2 }, { signal: AbortSignal.timeout(1) });
+const once: Promise<Tensor> = c.run(() => x.neg(), { signal: AbortSignal.timeout(1) });
+const planned: number[] = compiled.explain().programs.map(({ plannedBytes }) => plannedBytes);
+// @ts-expect-error an argument is missing
+compiled(x);
+// @ts-expect-error no such option
+compiled.async(x, { by: 2 }, { abort: true });
+
 // ---- refused --------------------------------------------------------------------------------------------------------------
 // @ts-expect-error a shape is a list
 c.zeros(2);
@@ -60,4 +72,4 @@ x.registerHook(() => 5);
 // @ts-expect-error a number or a tensor
 c.where(x, 'a', 'b');
 
-export { count, g, later, maybe, size, sizes, sure };
+export { aborted, count, g, later, maybe, now, once, planned, size, sizes, soon, sure };
