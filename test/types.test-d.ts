@@ -35,11 +35,11 @@ const sizes: readonly number[] = x.size();
 }
 
 // ---- compiled ------------------------------------------------------------------------------------------------------------
-const compiled = c.compile((a: Tensor, { by }: { by: number }) => ({ y: a.mul(by), list: [a] }));
-const now: { y: Tensor; list: Tensor[] } = compiled(x, { by: 2 });
-const soon: Promise<{ y: Tensor; list: Tensor[] }> = compiled.async(x, { by: 2 });
+const compiled = c.compile((a: c.Tensor, { by }: { by: number }) => ({ y: a.mul(by), list: [a] }));
+const now: { y: c.Tensor; list: c.Tensor[] } = compiled(x, { by: 2 });
+const soon: Promise<{ y: c.Tensor; list: c.Tensor[] }> = compiled.async(x, { by: 2 });
 const aborted = compiled.async(x, { by: 2 }, { signal: AbortSignal.timeout(1) });
-const once: Promise<Tensor> = c.run(() => x.neg(), { signal: AbortSignal.timeout(1) });
+const once: Promise<c.Tensor> = c.run(() => x.neg(), { signal: AbortSignal.timeout(1) });
 const planned: number[] = compiled.explain().programs.map(({ plannedBytes }) => plannedBytes);
 // @ts-expect-error an argument is missing
 compiled(x);
