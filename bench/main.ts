@@ -15,6 +15,7 @@ import * as pool from './pool.ts';
 import * as reductions from './reductions.ts';
 import { machine } from './results.ts';
 import * as rivals from './rivals.ts';
+import * as service from './service.ts';
 import * as teardown from './teardown.ts';
 import * as training from './training.ts';
 
@@ -31,6 +32,7 @@ const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
   memory: memory.run,
   autograd: autograd.run,
   teardown: teardown.run,
+  service: service.run,
   rivals: rivals.run,
 };
 

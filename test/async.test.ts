@@ -209,6 +209,7 @@ describe('an abort', () => {
     const y = await double.async(x, { signal: controller.signal });
     controller.abort();
     expect(values(y)).toEqual([2, 4]);
+    expect(values(await double.async(x, { signal: undefined as never }))).toEqual([2, 4]);
     await expect(double.async(x, { signal: 3 } as never)).rejects.toThrow(ArgumentError);
   });
 });

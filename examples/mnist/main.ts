@@ -1,6 +1,17 @@
 // Trains a network of three layers to read handwritten digits, saves it, and proves that what was saved is what was
 // trained: `npm start`, or `npm start -- --help`.
-import { buildInfo, compile, data, io, manualSeed, nn, noGrad, optim, setNumThreads, type Tensor } from '../../lib/index.ts';
+import {
+  buildInfo,
+  compile,
+  data,
+  io,
+  manualSeed,
+  nn,
+  noGrad,
+  optim,
+  setNumThreads,
+  type Tensor,
+} from '../../lib/index.ts';
 import { CLASSES, loadMnist, type Mnist, PIXELS } from './mnist.ts';
 import { type Options, parseOptions, prepareOutput, USAGE, UsageError } from './options.ts';
 import { accuracyOf, type Confusion, confusionTable, Progress, percent } from './report.ts';

@@ -56,21 +56,26 @@ export function makeDataset(images: Idx, labels: Idx, name: string): Mnist {
   if (wrong >= 0)
     throw new FormatError(`${name}: label ${wrong} is ${labels.values[wrong]}. Expected 0 to ${CLASSES - 1}.`);
 
-  const pixels = tensor(images.values, { shape: [count!, PIXELS] })
-    .to('float32')
-    .div_(255)
-    .sub_(MEAN)
-    .div_(STD);
-  return new data.TensorDataset(pixels, tensor(labels.values).to('int32'));
+  const pixels = tensor(images.values, { shape: [count!, PIXELS] });
+  return new data.TensorDataset(scale(pixels), tensor(labels.values).to('int32'));
 }
+
+/** Pixels from 0 to 255 as the network takes them: mean 0 and deviation 1 over the training set. */
+export const scale = (pixels: Tensor): Tensor => pixels.to('float32').div_(255).sub_(MEAN).div_(STD);
 
 /** The 60,000 images to learn from, or the 10,000 to be judged by. */
 export function loadMnist(part: 'train' | 't10k'): Mnist {
+  const { images, labels } = readMnist(part);
+  return makeDataset(images, labels, part);
+}
+
+/** The same as they are in the files. */
+export function readMnist(part: 'train' | 't10k'): { images: Idx; labels: Idx } {
   const read = (name: string): Idx => {
     const file = path.join(directory(), `${part}-${name}-ubyte`);
     return parseIdx(readFileSync(file), file);
   };
-  return makeDataset(read('images-idx3'), read('labels-idx1'), part);
+  return { images: read('images-idx3'), labels: read('labels-idx1') };
 }
 
 function directory(): string {

@@ -59,7 +59,7 @@ function parse(args: string[]) {
 }
 
 /** Finds out before training, not after, that the weights cannot be saved. */
-export function prepareOutput(file: string): void {
+export function prepareOutput(file: string, option = '--out'): void {
   const folder = path.dirname(file);
   try {
     if (!existsSync(folder)) mkdirSync(folder);
@@ -67,11 +67,11 @@ export function prepareOutput(file: string): void {
     if (file === '' || statSync(file, { throwIfNoEntry: false })?.isDirectory())
       throw new Error('not the name of a file');
   } catch (error) {
-    throw new UsageError(`--out '${file}': ${(error as Error).message}`);
+    throw new UsageError(`${option} '${file}': ${(error as Error).message}`);
   }
 }
 
-function integer(name: string, value: string, least: number, most: number): number {
+export function integer(name: string, value: string, least: number, most: number): number {
   const number = Number(value);
   if (/^\d+$/.test(value) && number >= least && number <= most) return number;
   throw new UsageError(`--${name} takes a whole number from ${least} to ${most}, not '${value}'`);

@@ -124,6 +124,7 @@ function splitOptions(given: readonly unknown[]): { args: readonly unknown[]; si
   const last = given.at(-1);
   if (typeof last !== 'object' || last === null || Object.keys(last).join() !== 'signal') return { args: given };
   const { signal } = last as { signal: unknown };
+  if (signal === undefined) return { args: given.slice(0, -1) };
   if (!(signal instanceof AbortSignal)) {
     throw new ArgumentError(`async: signal is ${describe(signal)}. Expected an AbortSignal.`);
   }
