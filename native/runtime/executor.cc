@@ -10,48 +10,56 @@
 
 namespace chainrule {
 
-namespace {
-
-// A small block that a thread keeps for the first need of each command: the arena is not asked for it. Not under a
-// sanitizer, which could not tell where scratch ends.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr size_t kKeptBytes = 0;
-#else
-constexpr size_t kKeptBytes = 64 << 10;
-#endif
-
 // Scratch blocks live until the command ends. Kernels ask for them on the calling thread only.
-struct Scratch {
+class Executor::Scratch {
+ public:
+  ~Scratch() {
+    clear();
+    std::free(kept_);
+  }
+  void* allocate(size_t bytes) {
+    if (bytes <= kKeptBytes && kept_is_free_) {
+      if (!kept_) kept_ = std::aligned_alloc(64, kKeptBytes);
+      if (kept_) return kept_is_free_ = false, kept_;
+    }
+    void* memory = arena::allocate(bytes);
+    if (memory) blocks_.push_back({memory, bytes});
+    return memory;
+  }
+  void clear() {
+    kept_is_free_ = true;
+    for (const Block& block : blocks_) arena::release(block.memory, block.bytes);
+    blocks_.clear();
+  }
+
+ private:
+  // A small block is kept for the first need of each command: the arena is not asked for it. Not under a sanitizer,
+  // which could not tell where scratch ends.
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr size_t kKeptBytes = 0;
+#else
+  static constexpr size_t kKeptBytes = 64 << 10;
+#endif
   struct Block {
     void* memory;
     size_t bytes;
   };
-  std::vector<Block> blocks;
-  void* kept = nullptr;
-  bool kept_is_free = true;
-  void* allocate(size_t bytes) {
-    if (bytes <= kKeptBytes && kept_is_free) {
-      if (!kept) kept = std::aligned_alloc(64, kKeptBytes);
-      if (kept) return kept_is_free = false, kept;
-    }
-    void* memory = arena::allocate(bytes);
-    if (memory) blocks.push_back({memory, bytes});
-    return memory;
-  }
-  void clear() {
-    kept_is_free = true;
-    for (const Block& block : blocks) arena::release(block.memory, block.bytes);
-    blocks.clear();
-  }
+  std::vector<Block> blocks_;
+  void* kept_ = nullptr;
+  bool kept_is_free_ = true;
 };
 
-// Per thread and not per environment: a command runs on one thread from start to end.
-Scratch& scratch() {
-  thread_local Scratch* const instance = new Scratch;  // leaked on purpose: no destructor at thread exit
-  return *instance;
+Executor::Executor(const KernelTable& kernels)
+    : kernels_(kernels), slots_(own_), fixed_(false), scratch_(new Scratch) {}
+Executor::Executor(const KernelTable& kernels, SlotTable& slots)
+    : kernels_(kernels), slots_(slots), fixed_(true), scratch_(new Scratch) {}
+Executor::~Executor() = default;
+
+void* Executor::allocate_scratch(void* self, size_t bytes) {
+  return static_cast<Executor*>(self)->scratch_->allocate(bytes);
 }
 
-void* allocate_scratch(void*, size_t bytes) { return scratch().allocate(bytes); }
+namespace {
 
 size_t l2_bytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
@@ -113,7 +121,7 @@ bool Executor::execute(const int32_t* words, int64_t count, const std::atomic<bo
     }
     Reader reader(words + at + 1, words + at + length, slots_, failure_, fixed_);
     const bool done = run(opcode, reader);
-    scratch().clear();
+    scratch_->clear();
     if (!done) {
       reader.undo();
       return false;

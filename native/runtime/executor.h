@@ -14,10 +14,11 @@ namespace chainrule {
 
 class Executor {
  public:
-  explicit Executor(const KernelTable& kernels) : kernels_(kernels), slots_(own_), fixed_(false) {}
+  explicit Executor(const KernelTable& kernels);
   // On the storage of another executor, which must not change what these programs name meanwhile. None is defined or
   // freed: commands that would are refused.
-  Executor(const KernelTable& kernels, SlotTable& slots) : kernels_(kernels), slots_(slots), fixed_(true) {}
+  Executor(const KernelTable& kernels, SlotTable& slots);
+  ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
@@ -33,6 +34,8 @@ class Executor {
   Context context();
 
  private:
+  class Scratch;
+  static void* allocate_scratch(void* self, size_t bytes);
   bool run(int32_t opcode, Reader& reader);
 
   const KernelTable& kernels_;
@@ -40,6 +43,7 @@ class Executor {
   SlotTable& slots_;
   const bool fixed_;
   Failure failure_;
+  std::unique_ptr<Scratch> scratch_;
 };
 
 struct OpName {
