@@ -134,20 +134,22 @@ describe('without memory', () => {
   it('fails cleanly or trains to the same bits, whichever allocation fails', { timeout: MANY }, async () => {
     interface Result {
       error: string | null;
+      arenaCalls: number;
       first: string | null;
       second: string;
     }
     const run = (n: number): Promise<Result> =>
       runFixture<Result>('failing-allocation.mjs', { env: { CHAINRULE_FAIL_ALLOC: String(n) } });
-    const reference = (await run(0)).second;
+    const { second: reference, arenaCalls } = await run(0);
+    expect(arenaCalls).toBeGreaterThan(30);
     const results: Result[] = [];
     // Four at a time: most of each is the start of a process.
     let next = 1;
     const worker = async (): Promise<void> => {
-      while (next <= 40) results.push(await run(next++));
+      while (next <= arenaCalls) results.push(await run(next++));
     };
     await Promise.all(Array.from({ length: 4 }, worker));
-    expect(results).toHaveLength(40);
+    expect(results).toHaveLength(arenaCalls);
     for (const { error, first, second } of results) {
       expect(second).toBe(reference);
       if (error === null) expect(first).toBe(reference);
