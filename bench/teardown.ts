@@ -23,12 +23,13 @@ function end(mode: string): Promise<{ took: number; how: string }> {
   });
   return new Promise((resolve, reject) => {
     child.on('error', reject);
-    child.on('exit', (code, signal) => {
-      const at = Date.now();
-      child.stdout.once('close', () => {
-        const told: number | { took: number } = JSON.parse(printed);
-        resolve({ took: typeof told === 'number' ? at - told : told.took, how: signal ?? String(code) });
-      });
+    let at = 0;
+    child.on('exit', () => {
+      at = Date.now();
+    });
+    child.on('close', (code, signal) => {
+      const told: number | { took: number } = JSON.parse(printed);
+      resolve({ took: typeof told === 'number' ? at - told : told.took, how: signal ?? String(code) });
     });
   });
 }
