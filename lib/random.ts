@@ -74,6 +74,7 @@ export class Generator {
   take(n: number, code: number): GeneratorState {
     const taken = this.stateDict();
     drawObserver?.(this);
+    recording()?.onFailure(() => this.#goTo(taken));
     this.#counter = (this.#counter + BigInt(Math.ceil(n / (code === F64 ? 2 : 4)))) & MASK;
     return taken;
   }

@@ -27,7 +27,7 @@ export interface Compiled<A extends unknown[], R> {
 }
 
 export interface AsyncOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 const DEFAULTS = { maxRecordings: 16 };
@@ -56,7 +56,7 @@ export function compile<A extends unknown[], R>(fn: (...args: A) => R, options: 
   let warned = false;
 
   /** The program for these arguments, recorded if there is none, ready to run. */
-  function programFor(args: readonly unknown[]): { program: Program; tensors: Tensor[] } {
+  function programFor(args: readonly unknown[]): { program: Program; tensors: readonly Tensor[] } {
     let reason = '';
     for (let i = programs.length - 1; i >= 0; i--) {
       const tensors: Tensor[] = [];
@@ -65,7 +65,7 @@ export function compile<A extends unknown[], R>(fn: (...args: A) => R, options: 
       if (mismatch === null) return { program, tensors };
       reason ||= mismatch;
     }
-    const program = Program.record(fn, args);
+    const { program, tensors } = Program.record(fn, args);
     if (programs.length > 0) retraces.push(reason);
     if (retraces.length > most) retraces.shift();
     programs.push(program);
@@ -74,8 +74,6 @@ export function compile<A extends unknown[], R>(fn: (...args: A) => R, options: 
       if (!warned) warnOfRecordings(most + 1, reason);
       warned = true;
     }
-    const tensors: Tensor[] = [];
-    program.mismatch(args, tensors);
     return { program, tensors };
   }
 
@@ -136,4 +134,4 @@ function splitOptions(given: readonly unknown[]): { args: readonly unknown[]; si
  * graph. @throws CaptureError where fn does what cannot be recorded, such as reading a value
  */
 export const run = <R>(fn: () => R, options: AsyncOptions = {}): Promise<R> =>
-  compile(fn).async(...((options.signal === undefined ? [] : [{ signal: options.signal }]) as []));
+  compile(fn).async({ signal: options.signal });

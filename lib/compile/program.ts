@@ -119,8 +119,11 @@ export class Program {
     for (const guard of this.#guards) guard.settle?.();
   }
 
-  /** Records what fn does with arguments like these. Nothing is computed. @throws CaptureError, and whatever fn throws */
-  static record(fn: (...args: never[]) => unknown, args: readonly unknown[]): Program {
+  /** Records what fn does with arguments like these, and finds the tensors in them. Nothing is computed. @throws CaptureError, and whatever fn throws */
+  static record(
+    fn: (...args: never[]) => unknown,
+    args: readonly unknown[],
+  ): { program: Program; tensors: readonly Tensor[] } {
     const tensors: Tensor[] = [];
     const skeleton = takeApart(args, tensors, 'an argument');
     const parameters = tensors.map(standIn);
@@ -137,7 +140,7 @@ export class Program {
           );
         }),
       );
-      return new Program(skeleton, parameters, recorder, result);
+      return { program: new Program(skeleton, parameters, recorder, result), tensors };
     } catch (error) {
       recorder.undo();
       for (const [t, { before }] of recorder.gradients) restoreGradient(t as Tensor, before as Tensor | null);

@@ -122,6 +122,7 @@ function outsideOf(op: string, rows: number, error: unknown): unknown {
     cause: error,
   });
 }
+
 /** An op made of other ops: an error of one of its parts names the op that the user called. */
 export const composed =
   <A extends unknown[], T>(op: string, run: (...args: A) => T): ((...args: A) => T) =>

@@ -5,7 +5,6 @@ import { ArgumentError, AutogradError, DTypeError } from '../errors.ts';
 import { opcode } from '../native.ts';
 import * as commands from '../program/commands.ts';
 import { flush } from '../program/engine.ts';
-import { recording } from '../program/recorder.ts';
 import { type Generator, generatorOf } from '../random.ts';
 import { checkInteger, checkShape, type Shape } from '../shape.ts';
 import { checkTensor, fresh, Tensor } from '../tensor.ts';
@@ -55,9 +54,7 @@ function draw(
   if (level !== undefined) return drawForAll(level, () => draw(name, op, [level.size, ...shape], code, a, b, options));
   const out = fresh(checkShape(name, shape), code);
   const generator = generatorOf(name, options);
-  const before = generator.stateDict();
   commands.random(op, out, () => generator.take(out.numel, code), a, b);
-  recording()?.onFailure(() => generator.loadStateDict(before));
   return finishPlain(out);
 }
 

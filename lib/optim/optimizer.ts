@@ -184,13 +184,7 @@ export abstract class Optimizer<Options extends object> {
       this.#squares,
       [...this.#allParams()].flatMap(({ gradTensor }) => gradTensor ?? []),
     );
-    const norm = (): number => this.#maxGradNorm;
-    return {
-      get maxNorm() {
-        return norm();
-      },
-      squares: this.#squares,
-    };
+    return { maxNorm: () => this.#maxGradNorm, squares: this.#squares };
   }
 
   /** For compiled programs: what of an update cannot differ from run to run. */

@@ -16,7 +16,8 @@ export interface Item {
 
 /** Gradients are scaled together so that their norm is at most `maxNorm`. */
 export interface Clip {
-  readonly maxNorm: number;
+  /** Asked again in each run. */
+  readonly maxNorm: () => number;
   /** One float64: the sum of the squares of all of them. */
   squares: View;
 }
@@ -44,7 +45,7 @@ export function update(
     const { flags, options } = settings();
     let at = start;
     to[at++] = clip === null ? flags : flags | 2;
-    if (clip !== null) at = number(at, clip.maxNorm, to) + OPERAND;
+    if (clip !== null) at = number(at, clip.maxNorm(), to) + OPERAND;
     for (const option of options) at = number(at, option, to);
     return at;
   };
