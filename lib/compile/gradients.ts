@@ -1,16 +1,10 @@
 // What a compiled program does to the `grad` of tensors from outside. Layer compile.
 import { CaptureError } from '../errors.ts';
 import { adopt, newStorage } from '../program/engine.ts';
-import type { Recorder } from '../program/recorder.ts';
+import { type Place, point, type Recorder } from '../program/recorder.ts';
 import type { Storage } from '../program/storage.ts';
 import { sameShape, show } from '../shape.ts';
 import { Tensor } from '../tensor.ts';
-
-/** Where the program names a storage, and how far from the start of a tensor. */
-interface Place {
-  readonly at: number;
-  readonly offset: number;
-}
 
 interface Gradient {
   readonly leaf: Tensor;
@@ -37,11 +31,8 @@ export class Gradients {
   /** Storages that the run at hand has for itself. */
   readonly fresh: Storage[] = [];
 
-  constructor({ gradients, made, outside, references }: Recorder, parameters: readonly Tensor[]) {
-    const placesOf = (t: Tensor | null): Place[] =>
-      references.flatMap(({ storage, at, offset }) =>
-        storage === t?.storage ? [{ at, offset: offset - t.offset }] : [],
-      );
+  constructor(recorder: Recorder, parameters: readonly Tensor[]) {
+    const { gradients, made, outside } = recorder;
     for (const [subject, { before, use }] of gradients) {
       const leaf = subject as Tensor;
       if (made.has(leaf.storage)) continue;
@@ -58,12 +49,12 @@ export class Gradients {
         leaf,
         before: found,
         looked: use === 'read',
-        taken: placesOf(found),
+        taken: found === null ? [] : recorder.placesOf(found),
         changed: met !== undefined && met.version !== found!.storage.version,
         after,
         passes: leaf.gradPasses,
         unseen: leaf.gradUnseen,
-        left: after === found ? [] : placesOf(after),
+        left: after === null || after === found ? [] : recorder.placesOf(after),
         current: null,
       };
       this.#all.push(gradient);
@@ -103,10 +94,7 @@ export class Gradients {
   prepare(words: Int32Array): void {
     this.fresh.length = 0;
     for (const { leaf, taken } of this.#all) {
-      for (const { at, offset } of taken) {
-        words[at] = leaf.gradTensor!.storage.slot;
-        words[at + 1] = leaf.gradTensor!.offset + offset;
-      }
+      if (taken.length > 0) point(words, taken, leaf.gradTensor!);
     }
     for (const gradient of this.#made.values()) {
       const { leaf, left, taken, current } = gradient;
@@ -116,7 +104,7 @@ export class Gradients {
       const { shape, strides, offset, numel, code, isContiguous, storage } = gradient.after!;
       const own = newStorage(storage.bytes);
       gradient.current = new Tensor(own, shape, strides, offset, numel, code, isContiguous, -1);
-      for (const { at } of left) words[at] = own.slot;
+      point(words, left, gradient.current);
       this.fresh.push(own);
     }
   }

@@ -18,9 +18,9 @@ import {
 import { type Plan, plan, relocate } from '../program/plan.ts';
 import { print } from '../program/print.ts';
 import { submit } from '../program/queue.ts';
-import { type Guard, Recorder, type Reference } from '../program/recorder.ts';
+import { type Guard, type Place, point, Recorder } from '../program/recorder.ts';
 import { progress, type Storage } from '../program/storage.ts';
-import { sameShape, show } from '../shape.ts';
+import { type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, Tensor, track, viewOf } from '../tensor.ts';
 import { Gradients } from './gradients.ts';
 import { matches, putTogether, type Skeleton, takeApart } from './tree.ts';
@@ -42,14 +42,6 @@ export interface Explanation {
 /** All of a storage, as bytes; the storage and how many are missing. */
 const BYTE_VIEW = { shape: [], strides: [], offset: 0, code: U8, isContiguous: true };
 
-/** A place in the words that names a storage, which differs from run to run. */
-interface Patch {
-  readonly at: number;
-  readonly index: number;
-  /** Of the operand, from where the tensor starts. */
-  readonly offset: number;
-}
-
 const describeTensor = (t: Tensor): string => `${t.dtype}${show(t.shape)}`;
 
 export class Program {
@@ -66,12 +58,13 @@ export class Program {
   readonly #arena: Tensor;
   readonly #words: Int32Array;
   readonly #parts: readonly Int32Array[];
-  readonly #inputs: readonly Patch[];
-  readonly #outputs: readonly Patch[];
+  /** Where each parameter is named, and each storage of a result. */
+  readonly #inputs: readonly (readonly Place[])[];
+  readonly #outputs: readonly (readonly Place[])[];
   /** One for each storage that results have for themselves. */
   readonly #outputStorages: readonly Storage[];
   /** What was there before and is used. */
-  readonly #captured: readonly { storage: Storage; slot: number; reference: Reference }[];
+  readonly #captured: readonly { storage: Storage; slot: number; shape: Shape }[];
   readonly #changed: readonly Storage[];
   readonly #changedInputs: readonly number[];
   /** Whether JavaScript has done its part for the run at hand. For the first run, recording has. */
@@ -85,7 +78,7 @@ export class Program {
     this.#result = takeApart(result, results, 'the result');
     this.#results = results;
     for (const t of results) checkTensor('compile', t, 'result');
-    const { made, outside, references } = recorder;
+    const { made, outside } = recorder;
     const inputs = parameters.map(({ storage }) => storage);
     this.#gradients = new Gradients(recorder, parameters);
     const given = (storage: Storage): boolean => inputs.includes(storage) || this.#gradients.takes(storage);
@@ -100,20 +93,15 @@ export class Program {
     this.#words = Int32Array.from(recorder.words);
     relocate(this.#words, recorder, this.#plan, this.#arena.storage);
     this.#parts = partsOf(this.#words, recorder.starts);
-    this.#inputs = patches(
-      references,
-      inputs,
-      parameters.map(({ offset }) => offset),
-    );
-    this.#outputs = patches(references, this.#outputStorages, []);
+    this.#inputs = parameters.map((p) => recorder.placesOf(p));
+    this.#outputs = this.#outputStorages.map((storage) => recorder.placesOf({ storage, offset: 0 }));
 
     const changed = [...outside].filter(([storage, { version }]) => storage.version !== version).map(([s]) => s);
     this.#changed = changed.filter((storage) => !given(storage));
     this.#changedInputs = inputs.flatMap((storage, i) => (changed.includes(storage) ? [i] : []));
-    const firsts = new Map([...references].reverse().map((reference) => [reference.storage, reference]));
-    this.#captured = [...outside.keys()]
-      .filter((storage) => !given(storage))
-      .map((storage) => ({ storage, slot: storage.slot, reference: firsts.get(storage)! }));
+    this.#captured = [...outside]
+      .filter(([storage]) => !given(storage))
+      .map(([storage, { shape }]) => ({ storage, slot: storage.slot, shape }));
     this.#check();
     this.#guards = [...recorder.guards.values()];
     for (const guard of this.#guards) guard.settle?.();
@@ -243,10 +231,10 @@ export class Program {
 
   /** Writes what differs from run to run into the words; returns the storages of results. */
   #prepare(tensors: readonly Tensor[]): Storage[] {
-    for (const { storage, slot, reference } of this.#captured) {
+    for (const { storage, slot, shape } of this.#captured) {
       if (storage.slot === slot) continue;
       throw new CaptureError(
-        `compile: a tensor of shape ${show(reference.shape)} that the function uses was disposed since it was recorded. ` +
+        `compile: a tensor of shape ${show(shape)} that the function uses was disposed since it was recorded. ` +
           'Keep what it uses, or make it an argument.',
       );
     }
@@ -254,12 +242,9 @@ export class Program {
     const words = this.#words;
     if (!this.#repeated) for (const again of this.#recorder.repeats) again(words);
     this.#repeated = true;
-    for (const { at, index, offset } of this.#inputs) {
-      words[at] = tensors[index]!.storage.slot;
-      words[at + 1] = tensors[index]!.offset + offset;
-    }
+    for (let i = 0; i < tensors.length; i++) point(words, this.#inputs[i]!, tensors[i]!);
     const outputs = this.#outputStorages.map(({ bytes }) => newStorage(bytes));
-    for (const { at, index } of this.#outputs) words[at] = outputs[index]!.slot;
+    for (let i = 0; i < outputs.length; i++) point(words, this.#outputs[i]!, { storage: outputs[i]!, offset: 0 });
     this.#gradients.prepare(words);
     return outputs;
   }
@@ -356,15 +341,6 @@ function restoreGradient(t: Tensor, before: Tensor | null): void {
 
 function adoptOutside({ made }: Recorder, storage: Storage): void {
   if (!made.has(storage) && storage.slot >= 0) adopt(storage);
-}
-
-/** Where operands are of the given storages. */
-function patches(references: readonly Reference[], storages: readonly Storage[], offsets: readonly number[]): Patch[] {
-  const indices = new Map(storages.map((storage, i) => [storage, i]));
-  return references.flatMap(({ at, storage, offset }) => {
-    const index = indices.get(storage);
-    return index === undefined ? [] : [{ at, index, offset: offset - (offsets[index] ?? 0) }];
-  });
 }
 
 /** The program in parts that fit the command buffer. */

@@ -16,6 +16,24 @@ export interface Reference {
   readonly dense: boolean;
 }
 
+/** Where a program names a storage that differs from run to run, and how far from the start of a tensor. */
+export interface Place {
+  readonly at: number;
+  readonly offset: number;
+}
+
+/** Points a program at the storage of a tensor. */
+export function point(
+  words: Int32Array,
+  places: readonly Place[],
+  { storage, offset }: Pick<View, 'storage' | 'offset'>,
+): void {
+  for (const place of places) {
+    words[place.at] = storage.slot;
+    words[place.at + 1] = offset + place.offset;
+  }
+}
+
 /** Writes what differs from run to run into the words of a program. */
 export type Rewrite = (words: Int32Array) => void;
 
@@ -41,8 +59,8 @@ export class Recorder {
   /** What was made at once, for every run to read. */
   readonly constants = new Set<Storage>();
   readonly #since = nextSerial();
-  /** The version at which what was there before was first met. */
-  readonly outside = new Map<Storage, { version: number; graphVersion: number }>();
+  /** What was there before: its versions, and a shape it has, when it was first met. */
+  readonly outside = new Map<Storage, { version: number; graphVersion: number; shape: Shape }>();
   /** Before each further run, in this order. */
   readonly repeats: Rewrite[] = [];
   readonly guards = new Map<object, Guard>();
@@ -62,7 +80,7 @@ export class Recorder {
     if (this.made.has(storage)) return;
     if (storage.serial >= this.#since) this.constants.add(storage);
     if (!this.outside.has(storage)) {
-      this.outside.set(storage, { version: storage.version, graphVersion: storage.graphVersion });
+      this.outside.set(storage, { version: storage.version, graphVersion: storage.graphVersion, shape });
     }
   }
 
@@ -115,6 +133,13 @@ export class Recorder {
     const result = fn();
     this.names.push({ from, to: this.starts.length, tell });
     return result;
+  }
+
+  /** Where operands are of the storage of a tensor. */
+  placesOf(t: Pick<View, 'storage' | 'offset'>): Place[] {
+    return this.references.flatMap(({ storage, at, offset }) =>
+      storage === t.storage ? [{ at, offset: offset - t.offset }] : [],
+    );
   }
 
   guard(subject: object, make: () => Guard): void {
