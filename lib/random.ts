@@ -2,7 +2,7 @@
 // Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 import { F64 } from './dtype.ts';
 import { ArgumentError } from './errors.ts';
-import { recording } from './program/recorder.ts';
+import { capturing } from './program/recorder.ts';
 import { checkInteger, describe } from './shape.ts';
 
 export interface GeneratorState {
@@ -47,13 +47,13 @@ export class Generator {
   /** @internal how to come back to where the stream is now; in a compiled function, to where it is in each run */
   bookmark(): () => void {
     let state = this.stateDict();
-    recording()?.repeat(() => {
+    capturing()?.repeat(() => {
       state = this.stateDict();
     });
     const back = (): void => this.#goTo(state);
     return () => {
       back();
-      recording()?.repeat(back);
+      capturing()?.repeat(back);
     };
   }
 
@@ -66,15 +66,15 @@ export class Generator {
   #setState(state: GeneratorState): void {
     const before = this.stateDict();
     this.#goTo(state);
-    recording()?.repeat(() => this.#goTo(state));
-    recording()?.onFailure(() => this.#goTo(before));
+    capturing()?.repeat(() => this.#goTo(state));
+    capturing()?.onFailure(() => this.#goTo(before));
   }
 
   /** @internal takes what n elements of a dtype use up: four words a block, two words an element of float64 */
   take(n: number, code: number): GeneratorState {
     const taken = this.stateDict();
     drawObserver?.(this);
-    recording()?.onFailure(() => this.#goTo(taken));
+    capturing()?.onFailure(() => this.#goTo(taken));
     this.#counter = (this.#counter + BigInt(Math.ceil(n / (code === F64 ? 2 : 4)))) & MASK;
     return taken;
   }

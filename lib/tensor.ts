@@ -5,7 +5,7 @@ import { current, Scope, within } from './context.ts';
 import { BYTES, DTYPES, type DType } from './dtype.ts';
 import { ArgumentError, CaptureError, DisposedError, DTypeError, ShapeError } from './errors.ts';
 import { adopt, disown, newStorage } from './program/engine.ts';
-import { recording } from './program/recorder.ts';
+import { capturing } from './program/recorder.ts';
 import type { Storage, View } from './program/storage.ts';
 import {
   checkDim,
@@ -128,7 +128,7 @@ export class Tensor implements View {
   /** What `backward()` has accumulated here; null before. Only leaves and tensors with `retainGrad()` have one. */
   get grad(): Tensor | null {
     if (this.node !== null && this.node.retaining !== this && this.gradTensor === null) warnGradOfNonLeaf();
-    recording()?.gradientOf(this, 'read');
+    capturing()?.gradientOf(this, 'read');
     this.gradUnseen = false;
     return this.gradTensor;
   }
@@ -141,7 +141,7 @@ export class Tensor implements View {
         throw new ShapeError(`grad: shape ${show(value.shape)} for a tensor of shape ${show(this.shape)}.`);
       }
     }
-    recording()?.gradientOf(this, 'set');
+    capturing()?.gradientOf(this, 'set');
     // At once, not when the collector finds it: the next backward pass then works in memory that is still in cache.
     if (this.gradUnseen) this.gradTensor?.dispose();
     this.gradUnseen = false;

@@ -7,7 +7,7 @@ import { clone } from '../ops/cast.ts';
 import { add } from '../ops/elementwise.ts';
 import { sumTo } from '../ops/sum-to.ts';
 import { adopt } from '../program/engine.ts';
-import { recording } from '../program/recorder.ts';
+import { capturing } from '../program/recorder.ts';
 import { sameShape, show } from '../shape.ts';
 import { checkTensor, type GradHook, keep, type Tensor } from '../tensor.ts';
 import { gradientOf, isAccumulator, type Node } from './tape.ts';
@@ -315,7 +315,7 @@ export class Walk {
 
   /** Adds g into the grad of t, a leaf or a tensor that retains its gradient. */
   accumulate(t: Tensor, g: Tensor): void {
-    recording()?.gradientOf(t, 'read');
+    capturing()?.gradientOf(t, 'read');
     const before = t.gradTensor;
     t.gradPasses++;
     if (before === null || before.disposed) {

@@ -2,7 +2,7 @@
 import { checkOptions } from '../arguments.ts';
 import { ArgumentError, CaptureError } from '../errors.ts';
 import { turn } from '../program/queue.ts';
-import { recording, refuseWhileRecording } from '../program/recorder.ts';
+import { capturing, refuseWhileRecording } from '../program/recorder.ts';
 import { checkInteger, describe } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { type Explanation, Program } from './program.ts';
@@ -79,7 +79,7 @@ export function compile<A extends unknown[], R>(fn: (...args: A) => R, options: 
 
   const run = (...args: A): R => {
     // Inside another compiled function it is a part of that.
-    if (recording() !== null) return fn(...args);
+    if (capturing() !== null) return fn(...args);
     const { program, tensors } = programFor(args);
     try {
       return program.run(tensors) as R;

@@ -3,7 +3,7 @@
 import { noGrad } from '../autograd/grad-mode.ts';
 import type { DType } from '../dtype.ts';
 import { ArgumentError } from '../errors.ts';
-import { type Guard, recording } from '../program/recorder.ts';
+import { capturing, type Guard } from '../program/recorder.ts';
 import { checkTensor, keep, Tensor } from '../tensor.ts';
 import { Parameter } from './parameter.ts';
 
@@ -29,7 +29,7 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
 
   /** `forward`, then the forward hooks in the order of registration. */
   call(...inputs: Inputs): Output {
-    recording()?.guard(this, () => this.#guard());
+    capturing()?.guard(this, () => this.#guard());
     let output = this.forward(...inputs);
     for (const hook of this.#hooks) output = (hook(inputs, output) as Output | undefined) ?? output;
     return output;

@@ -1,11 +1,11 @@
 // What every op does around its command: check inputs, make the output, run, record.
-import { recording as isRecorded, type Rule, record } from '../autograd/tape.ts';
+import { type Rule, record, recording } from '../autograd/tape.ts';
 import { COMPUTE, DTYPES, isFloat } from '../dtype.ts';
 import { ChainruleError, DTypeError, IndexError } from '../errors.ts';
 import { hasKernel } from '../native.ts';
 import { copy } from '../program/commands.ts';
 import { adopt, flush } from '../program/engine.ts';
-import { recording } from '../program/recorder.ts';
+import { capturing } from '../program/recorder.ts';
 import { broadcastShapes, type Shape, sameShape, stridesOf } from '../shape.ts';
 import { checkTensor, fresh, type Tensor, track } from '../tensor.ts';
 import { behind } from './batched.ts';
@@ -34,7 +34,7 @@ export function recordOp<C>(
   saved: readonly (Tensor | null)[],
   context: C,
 ): void {
-  if (isRecorded(inputs)) record(out, rule, inputs, saved, context);
+  if (recording(inputs)) record(out, rule, inputs, saved, context);
   if (out.physical !== null) behind.record(out, rule, inputs, saved, context);
 }
 
@@ -106,7 +106,7 @@ export function leaveToGraph(t: Tensor): void {
 
 /** Runs fn; an index that the kernel refuses is told under the op's own name, with the range. */
 export function indexed(op: string, rows: number, fn: () => Tensor): Tensor {
-  const recorder = recording();
+  const recorder = capturing();
   if (recorder !== null) return recorder.named((error) => outsideOf(op, rows, error), fn);
   try {
     return fn();

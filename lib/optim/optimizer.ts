@@ -6,7 +6,7 @@ import { ArgumentError } from '../errors.ts';
 import { fullLike, zeros } from '../ops/index.ts';
 import { type Clip, type Count, sumSquares_ } from '../ops/optimizer.ts';
 import { divert } from '../program/engine.ts';
-import { recording, refuseWhileRecording } from '../program/recorder.ts';
+import { capturing, refuseWhileRecording } from '../program/recorder.ts';
 import { describe, sameShape, show } from '../shape.ts';
 import { keep, Tensor } from '../tensor.ts';
 
@@ -124,7 +124,7 @@ export abstract class Optimizer<Options extends object> {
   /** Updates every parameter that has a gradient. */
   step(): void {
     if (this.warnOnAccumulation && !this.#warned) this.#checkAccumulation();
-    recording()?.guard(this, () => this.#guard());
+    capturing()?.guard(this, () => this.#guard());
     noGrad(() => {
       const clip = this.#maxGradNorm < Infinity ? this.#clip() : null;
       for (const group of this.paramGroups) this.#stepGroup(group, clip);
@@ -225,7 +225,7 @@ export abstract class Optimizer<Options extends object> {
     // A parameter that had no gradient for a while is behind the others in steps.
     const batches: { code: number; step: number; items: UpdateItem[]; states: ParamState[] }[] = [];
     for (const param of group.params) {
-      recording()?.gradientOf(param, 'read');
+      capturing()?.gradientOf(param, 'read');
       const { gradTensor: grad, code } = param;
       if (grad === null) continue;
       const state = this.#stateOf(param, names, group);
@@ -240,12 +240,12 @@ export abstract class Optimizer<Options extends object> {
       };
       count(1);
       const back = (): void => count(-1);
-      recording()?.repeat(() => count(1), back);
-      recording()?.onFailure(back);
+      capturing()?.repeat(() => count(1), back);
+      capturing()?.onFailure(back);
       try {
         this.update(items, group, states[0]!, clip);
       } catch (error) {
-        if (recording() === null) count(-1);
+        if (capturing() === null) count(-1);
         throw error;
       }
     }

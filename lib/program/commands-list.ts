@@ -2,7 +2,7 @@
 import { opcode } from '../native.ts';
 import { end, number, OPERAND, operand } from './commands.ts';
 import { flush, words } from './engine.ts';
-import { recording } from './recorder.ts';
+import { capturing } from './recorder.ts';
 import type { View } from './storage.ts';
 
 /** The longest item list that one command can carry. */
@@ -50,7 +50,7 @@ export function update(
     return at;
   };
   let at = write(words, 2);
-  recording()?.rewrite(2, write);
+  capturing()?.rewrite(2, write);
   if (clip !== null) operand(5, clip.squares);
   words[at++] = items.length;
   for (const { param, grad, state } of items) {

@@ -4,7 +4,7 @@ import { COMPUTE } from '../dtype.ts';
 import { opcode } from '../native.ts';
 import type { Shape } from '../shape.ts';
 import { cursor, flush, settle, words } from './engine.ts';
-import { recording } from './recorder.ts';
+import { capturing } from './recorder.ts';
 import type { View } from './storage.ts';
 
 const doubles = new Float64Array(1);
@@ -34,7 +34,7 @@ export function number(at: number, value: number, to: Int32Array = words): numbe
 export const OPERAND = 2;
 
 export function operand(at: number, view: View): number {
-  const recorder = recording();
+  const recorder = capturing();
   if (recorder !== null) recorder.operand(at, view);
   else settle(view.storage);
   words[at] = view.storage.slot;
@@ -351,7 +351,7 @@ export function random(op: number, out: View, take: () => Position, a: number, b
   words[start + 1] = out.code;
   words[start + 2] = out.numel;
   let at = position(words, start + 3, take());
-  recording()?.rewrite(start + 3, (to, from) => position(to, from, take()));
+  capturing()?.rewrite(start + 3, (to, from) => position(to, from, take()));
   at = number(at, a);
   at = number(at, b);
   end(start, op, operand(at, out));

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { ChainruleError, IndexError, MemoryError } from '../errors.ts';
 import { type Failure, native, opcode } from '../native.ts';
-import { type Recorder, recording, setRecording } from './recorder.ts';
+import { capturing, type Recorder, setCapturing } from './recorder.ts';
 import { isInFlight, progress, Storage } from './storage.ts';
 
 const CAPACITY = 1 << 16;
@@ -34,7 +34,7 @@ export function newStorage(bytes: number): Storage {
   }
   const storage = new Storage(freeIds.length > 0 ? freeIds.pop()! : nextId++, bytes);
   fresh[freshCount++] = storage;
-  recording()?.made.add(storage);
+  capturing()?.made.add(storage);
   return storage;
 }
 
@@ -46,7 +46,7 @@ const recycle = (id: number): void => {
 /** Frees the block now: the command goes out with the next flush, in order. */
 export function release(storage: Storage): void {
   if (storage.slot < 0) return;
-  const recorder = recording();
+  const recorder = capturing();
   if (recorder !== null) {
     flush();
     recorder.release(storage);
@@ -98,7 +98,7 @@ const FREE = opcode('free');
 export function flush(): void {
   const count = cursor.at;
   cursor.at = 0;
-  const recorder = recording();
+  const recorder = capturing();
   if (recorder !== null) recorder.absorb(words, count);
   else if (count > 0 && !native.execute(count)) recover(count);
   // One entry is overwritten by the next op; more would pin storages for long.
@@ -108,14 +108,14 @@ export function flush(): void {
 
 /** Runs fn with what ops emit going to a recorder or, for null, to the executor. */
 export function divert<T>(to: Recorder | null, fn: () => T): T {
-  const before = recording();
+  const before = capturing();
   flush();
-  setRecording(to);
+  setCapturing(to);
   try {
     return fn();
   } finally {
     flush();
-    setRecording(before);
+    setCapturing(before);
   }
 }
 
@@ -232,7 +232,7 @@ let sweepCount = SWEEP_COUNT;
 
 /** Leaves the storage to the garbage collector: its slot is freed once nothing refers to the object. */
 export function adopt(storage: Storage): void {
-  if (storage.adopted || recording()?.made.has(storage)) return;
+  if (storage.adopted || capturing()?.made.has(storage)) return;
   storage.adopted = true;
   young[youngCount++] = storage;
   youngBytes += storage.bytes;

@@ -154,9 +154,9 @@ export class Recorder {
 
 let active: Recorder | null = null;
 /** The recorder that takes what ops emit; null when it is run. */
-export const recording = (): Recorder | null => active;
+export const capturing = (): Recorder | null => active;
 /** @internal use `divert` of the engine */
-export const setRecording = (recorder: Recorder | null): void => void (active = recorder);
+export const setCapturing = (recorder: Recorder | null): void => void (active = recorder);
 
 /** @throws CaptureError while a function is being compiled: nothing has been computed yet */
 export function refuseWhileRecording(op: string, way: string): void {
