@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { prepareOutput, UsageError } from '../examples/command-line.ts';
 import { loadMnist, makeDataset, parseIdx } from '../examples/mnist/mnist.ts';
-import { parseOptions, prepareOutput, UsageError } from '../examples/mnist/options.ts';
+import { parseOptions } from '../examples/mnist/options.ts';
 import { accuracyOf, confusionTable } from '../examples/mnist/report.ts';
 import { FormatError, io, type Tensor } from '../lib/index.ts';
 

@@ -12,8 +12,9 @@ import {
   setNumThreads,
   type Tensor,
 } from '../../lib/index.ts';
+import { prepareOutput, runMain } from '../command-line.ts';
 import { CLASSES, loadMnist, type Mnist, PIXELS } from './mnist.ts';
-import { type Options, parseOptions, prepareOutput, USAGE, UsageError } from './options.ts';
+import { type Options, parseOptions, USAGE } from './options.ts';
 import { accuracyOf, type Confusion, confusionTable, Progress, percent } from './report.ts';
 
 /** Of one epoch to that of the next. */
@@ -114,10 +115,4 @@ async function main(args: string[]): Promise<void> {
   console.log(`Trained ${steps} steps in ${seconds.toFixed(1)} s: ${(steps / seconds).toFixed(0)} steps/s.`);
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error;
-  console.error(`${error.message}\n\n${USAGE}`);
-  process.exitCode = 2;
-}
+await runMain(main, USAGE);

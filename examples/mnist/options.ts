@@ -1,7 +1,5 @@
 // The command line of the MNIST example.
-import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
-import path from 'node:path';
-import { parseArgs } from 'node:util';
+import { integer, parse, positive, text } from '../command-line.ts';
 
 export const USAGE = `Usage: npm start -- [options]
 
@@ -23,13 +21,18 @@ export interface Options {
   help: boolean;
 }
 
-/** A command line that makes no sense. The message is for its author. */
-export class UsageError extends Error {}
-
-const text = (fallback: string) => ({ type: 'string', default: fallback }) as const;
+const OPTIONS = {
+  epochs: text('6'),
+  batch: text('128'),
+  lr: text('0.001'),
+  seed: text('42'),
+  threads: { type: 'string' },
+  out: text('runs/mnist.safetensors'),
+  help: { type: 'boolean', short: 'h', default: false },
+} as const;
 
 export function parseOptions(args: string[]): Options {
-  const { values } = parse(args);
+  const values = parse(args, OPTIONS);
   return {
     epochs: integer('epochs', values.epochs, 1, 1000),
     batch: integer('batch', values.batch, 1, 60_000),
@@ -39,46 +42,4 @@ export function parseOptions(args: string[]): Options {
     out: values.out,
     help: values.help,
   };
-}
-
-function parse(args: string[]) {
-  const options = {
-    epochs: text('6'),
-    batch: text('128'),
-    lr: text('0.001'),
-    seed: text('42'),
-    threads: { type: 'string' },
-    out: text('runs/mnist.safetensors'),
-    help: { type: 'boolean', short: 'h', default: false },
-  } as const;
-  try {
-    return parseArgs({ args, options });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
-
-/** Finds out before training, not after, that the weights cannot be saved. */
-export function prepareOutput(file: string, option = '--out'): void {
-  const folder = path.dirname(file);
-  try {
-    if (!existsSync(folder)) mkdirSync(folder);
-    accessSync(folder, constants.W_OK);
-    if (file === '' || statSync(file, { throwIfNoEntry: false })?.isDirectory())
-      throw new Error('not the name of a file');
-  } catch (error) {
-    throw new UsageError(`${option} '${file}': ${(error as Error).message}`);
-  }
-}
-
-export function integer(name: string, value: string, least: number, most: number): number {
-  const number = Number(value);
-  if (/^\d+$/.test(value) && number >= least && number <= most) return number;
-  throw new UsageError(`--${name} takes a whole number from ${least} to ${most}, not '${value}'`);
-}
-
-function positive(name: string, value: string): number {
-  const number = Number(value);
-  if (value.trim() !== '' && number > 0 && Number.isFinite(number)) return number;
-  throw new UsageError(`--${name} takes a number above 0, not '${value}'`);
 }

@@ -7,8 +7,8 @@
 //   GET  /health   whether it is well, and trains; its steps
 //   GET  /metrics  for Prometheus: requests, event loop, training, queue
 import { LogController } from 'fastify';
+import { prepareOutput, runMain } from '../command-line.ts';
 import { loadMnist } from '../mnist/mnist.ts';
-import { prepareOutput, UsageError } from '../mnist/options.ts';
 import { parseOptions, USAGE } from './options.ts';
 import { createService } from './service.ts';
 
@@ -31,10 +31,4 @@ async function main(args: string[]): Promise<void> {
   app.log.info(`at step ${learner.steps}, ${options.train ? 'training' : 'not training'} in the background`);
 }
 
-try {
-  await main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error;
-  console.error(`${error.message}\n\n${USAGE}`);
-  process.exitCode = 2;
-}
+await runMain(main, USAGE);

@@ -1,6 +1,5 @@
 // The command line of the service.
-import { parseArgs } from 'node:util';
-import { integer, UsageError } from '../mnist/options.ts';
+import { integer, parse, text } from '../command-line.ts';
 
 export const USAGE = `Usage: npm run service -- [options]
 
@@ -22,10 +21,18 @@ export interface Options {
   help: boolean;
 }
 
-const text = (fallback: string) => ({ type: 'string', default: fallback }) as const;
+const OPTIONS = {
+  port: text('3000'),
+  host: text('127.0.0.1'),
+  checkpoint: text('runs/service.safetensors'),
+  every: text('30'),
+  'no-train': { type: 'boolean', default: false },
+  seed: text('42'),
+  help: { type: 'boolean', short: 'h', default: false },
+} as const;
 
 export function parseOptions(args: string[]): Options {
-  const values = parse(args);
+  const values = parse(args, OPTIONS);
   return {
     port: integer('port', values.port, 0, 65_535),
     host: values.host,
@@ -35,21 +42,4 @@ export function parseOptions(args: string[]): Options {
     seed: integer('seed', values.seed, 0, 2 ** 32 - 1),
     help: values.help,
   };
-}
-
-function parse(args: string[]) {
-  const options = {
-    port: text('3000'),
-    host: text('127.0.0.1'),
-    checkpoint: text('runs/service.safetensors'),
-    every: text('30'),
-    'no-train': { type: 'boolean', default: false },
-    seed: text('42'),
-    help: { type: 'boolean', short: 'h', default: false },
-  } as const;
-  try {
-    return parseArgs({ args, options }).values;
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
 }
