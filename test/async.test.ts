@@ -19,7 +19,7 @@ import {
   tensor,
   trimMemory,
 } from '../lib/index.ts';
-import { bitsOf, leaf, thrownBy, values } from './support.ts';
+import { bitsOf, leaf, thrownBy, trainingStep, values } from './support.ts';
 
 function job(sizes = [6, 32, 3]): {
   model: nn.Sequential;
@@ -36,13 +36,7 @@ function job(sizes = [6, 32, 3]): {
   return {
     model,
     predict: (x) => model.call(x),
-    step: (x, y) => {
-      optimizer.zeroGrad();
-      const loss = crossEntropy(model.call(x), y);
-      loss.backward();
-      optimizer.step();
-      return loss;
-    },
+    step: trainingStep(optimizer, (x, y) => crossEntropy(model.call(x), y)),
   };
 }
 

@@ -18,7 +18,7 @@ import {
   tensor,
   zeros,
 } from '../lib/index.ts';
-import { bitsOf, leaf, values } from './support.ts';
+import { bitsOf, leaf, trainingStep, values } from './support.ts';
 
 interface Job {
   model: nn.Module;
@@ -72,13 +72,7 @@ describe('a compiled training step has the bits of an ordinary one', () => {
         const loss = new nn.MSELoss();
         return {
           model,
-          step: (x, y) => {
-            optimizer.zeroGrad();
-            const l = loss.call((model as nn.Sequential).call(x), y);
-            l.backward();
-            optimizer.step();
-            return l;
-          },
+          step: trainingStep(optimizer, (x, y) => loss.call((model as nn.Sequential).call(x), y)),
         };
       },
       regression,
@@ -94,13 +88,7 @@ describe('a compiled training step has the bits of an ordinary one', () => {
         const schedule = new optim.lrScheduler.ExponentialLR(optimizer, { gamma: 0.7 });
         return {
           model,
-          step: (x, y) => {
-            optimizer.zeroGrad();
-            const l = crossEntropy((model as nn.Sequential).call(x), y);
-            l.backward();
-            optimizer.step();
-            return l;
-          },
+          step: trainingStep(optimizer, (x, y) => crossEntropy((model as nn.Sequential).call(x), y)),
           after: (i) => {
             schedule.step();
             optimizer.maxGradNorm = 1 / (i + 1);
@@ -121,13 +109,9 @@ describe('a compiled training step has the bits of an ordinary one', () => {
         const optimizer = new optim.SGD(model.parameters(), { lr: 0.1 });
         return {
           model,
-          step: (x, y) => {
-            optimizer.zeroGrad();
-            const l = crossEntropy(model.call(x.add(randn(x.shape, { generator }).mul(0.1))), y);
-            l.backward();
-            optimizer.step();
-            return l;
-          },
+          step: trainingStep(optimizer, (x, y) =>
+            crossEntropy(model.call(x.add(randn(x.shape, { generator }).mul(0.1))), y),
+          ),
         };
       },
       classification,
@@ -143,13 +127,7 @@ describe('a compiled training step has the bits of an ordinary one', () => {
         const optimizer = new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 });
         return {
           model,
-          step: (x, y) => {
-            optimizer.zeroGrad();
-            const l = crossEntropy(model.call(x), y);
-            l.backward();
-            optimizer.step();
-            return l;
-          },
+          step: trainingStep(optimizer, (x, y) => crossEntropy(model.call(x), y)),
         };
       },
       () => [randn([5, 1, 8, 8]), randint(0, 3, [5])],
@@ -181,13 +159,7 @@ describe('a compiled training step has the bits of an ordinary one', () => {
         const optimizer = new optim.Adam(model.parameters(), { lr: 0.01 });
         return {
           model,
-          step: (x, y) => {
-            optimizer.zeroGrad();
-            const l = crossEntropy((model as nn.Sequential).call(x), y);
-            l.backward();
-            optimizer.step();
-            return l;
-          },
+          step: trainingStep(optimizer, (x, y) => crossEntropy((model as nn.Sequential).call(x), y)),
         };
       },
       (i) => (i % 4 === 3 ? [randn([3, 6]), randint(0, 3, [3])] : [randn([8, 6]), randint(0, 3, [8])]),

@@ -3,7 +3,7 @@
 import { expect, it } from 'vitest';
 import { CLASSES, loadMnist, PIXELS } from '../examples/mnist/mnist.ts';
 import { compile, crossEntropy, data, manualSeed, nn, optim, run, type Tensor } from '../lib/index.ts';
-import { bitsOf } from './support.ts';
+import { bitsOf, trainingStep } from './support.ts';
 
 const IMAGES = 1000;
 
@@ -19,13 +19,7 @@ async function train(
   const model = new nn.Sequential(...layers);
   const optimizer = new optim.Adam(model.parameters(), { lr: 1e-3 });
   const loader = new data.DataLoader(new data.TensorDataset(images, labels), { batchSize: 64, shuffle: true });
-  const step = how((x, y) => {
-    optimizer.zeroGrad();
-    const loss = crossEntropy(model.call(x), y);
-    loss.backward();
-    optimizer.step();
-    return loss;
-  });
+  const step = how(trainingStep(optimizer, (x, y) => crossEntropy(model.call(x), y)));
   const losses: Tensor[] = [];
   for (let epoch = 0; epoch < 2; epoch++) {
     for (const [x, y] of loader) losses.push(await step(x, y));

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { type DType, memoryStats, type Tensor, type TypedArray, tensor, trimMemory } from '../lib/index.ts';
+import { type DType, memoryStats, type optim, type Tensor, type TypedArray, tensor, trimMemory } from '../lib/index.ts';
 
 export type Data = Parameters<typeof tensor>[0];
 
@@ -33,6 +33,20 @@ export function expectClose(
     if (Object.is(a, e) || Math.abs(a - e) <= tolerance * Math.max(1, Math.abs(e))) continue;
     expect.fail(`${what}[${i}]: ${a}, expected ${e} within ${tolerance}`);
   }
+}
+
+/** A whole step of training as users write it, which returns the loss. */
+export function trainingStep(
+  optimizer: Pick<optim.SGD, 'step' | 'zeroGrad'>,
+  lossOf: (x: Tensor, y: Tensor) => Tensor,
+): (x: Tensor, y: Tensor) => Tensor {
+  return (x, y) => {
+    optimizer.zeroGrad();
+    const loss = lossOf(x, y);
+    loss.backward();
+    optimizer.step();
+    return loss;
+  };
 }
 
 /** The bits of a tensor, to compare for equality. */
