@@ -5,6 +5,7 @@
       "native/kernels/select.cc",
       "native/runtime/arena.cc",
       "native/runtime/cgroup.cc",
+      "native/runtime/chain.cc",
       "native/runtime/commands.cc",
       "native/runtime/commands_axis.cc",
       "native/runtime/commands_conv.cc",

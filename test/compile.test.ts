@@ -388,6 +388,6 @@ describe('memory', () => {
     const { plannedBytes, lowerBoundBytes, eagerPeakBytes, planned } = train.explain().programs[0]!;
     expect(plannedBytes).toBeLessThanOrEqual(1.05 * lowerBoundBytes);
     expect(plannedBytes).toBeLessThanOrEqual(eagerPeakBytes);
-    expect(planned).toMatch(/^%0\[128,512\]@\d+ = matmul %1\[128,784\] %2\[512,784\] %3\[512\]$/m);
+    expect(planned).toMatch(/^%1\[128,512\]@\d+ = matmul %2\[128,784\] %3\[512,784\] %4\[512\]$/m);
   });
 });

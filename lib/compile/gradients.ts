@@ -1,6 +1,7 @@
 // What a compiled program does to the `grad` of tensors from outside. Layer compile.
 import { CaptureError } from '../errors.ts';
 import { adopt, newStorage } from '../program/engine.ts';
+import type { Layout } from '../program/layout.ts';
 import { type Place, point, type Recorder } from '../program/recorder.ts';
 import type { Storage } from '../program/storage.ts';
 import { sameShape, show } from '../shape.ts';
@@ -12,14 +13,14 @@ interface Gradient {
   readonly before: Tensor | null;
   readonly looked: boolean;
   /** Where its elements are read, and whether they are changed in place. */
-  readonly taken: readonly Place[];
+  taken: readonly Place[];
   readonly changed: boolean;
   /** What the recording left: null, `before`, or a tensor of its own. */
   readonly after: Tensor | null;
   readonly passes: number;
   readonly unseen: boolean;
   /** Where that is written. */
-  readonly left: readonly Place[];
+  left: readonly Place[];
   /** What runs have put into its place. */
   current: Tensor | null;
 }
@@ -49,12 +50,12 @@ export class Gradients {
         leaf,
         before: found,
         looked: use === 'read',
-        taken: found === null ? [] : recorder.placesOf(found),
+        taken: [],
         changed: met !== undefined && met.version !== found!.storage.version,
         after,
         passes: leaf.gradPasses,
         unseen: leaf.gradUnseen,
-        left: after === null || after === found ? [] : recorder.placesOf(after),
+        left: [],
         current: null,
       };
       this.#all.push(gradient);
@@ -62,6 +63,15 @@ export class Gradients {
       if (met !== undefined) this.#taken.set(found!.storage, gradient);
       // Until the first run there is none.
       leaf.gradTensor = found?.disposed ? null : found;
+    }
+  }
+
+  /** Finds where they are named. */
+  locate(layout: Layout): void {
+    for (const gradient of this.#all) {
+      const { before, after } = gradient;
+      if (before !== null) gradient.taken = layout.placesOf(before);
+      if (after !== null && after !== before) gradient.left = layout.placesOf(after);
     }
   }
 

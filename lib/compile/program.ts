@@ -4,21 +4,14 @@ import { current, Scope, within } from '../context.ts';
 import { F64, U8 } from '../dtype.ts';
 import { AutogradError, CaptureError } from '../errors.ts';
 import { allocate } from '../program/commands.ts';
-import {
-  abandonUnwritten,
-  adopt,
-  COMMAND_WORDS,
-  divert,
-  flush,
-  newStorage,
-  release,
-  runProgram,
-  settle,
-} from '../program/engine.ts';
-import { type Plan, plan, relocate } from '../program/plan.ts';
+import { abandonUnwritten, adopt, divert, flush, newStorage, release, runProgram, settle } from '../program/engine.ts';
+import { fold } from '../program/fold.ts';
+import { fuse, type Group } from '../program/fuse.ts';
+import { Layout } from '../program/layout.ts';
+import { type Plan, plan } from '../program/plan.ts';
 import { print } from '../program/print.ts';
 import { submit } from '../program/queue.ts';
-import { type Guard, type Place, point, Recorder } from '../program/recorder.ts';
+import { type Command, type Guard, type Place, point, Recorder } from '../program/recorder.ts';
 import { progress, type Storage } from '../program/storage.ts';
 import { type Shape, sameShape, show } from '../shape.ts';
 import { checkTensor, fresh, Tensor, track, viewOf } from '../tensor.ts';
@@ -34,13 +27,18 @@ export interface Explanation {
   lowerBoundBytes: number;
   /** The most of the same values that is alive at once where each op runs at once. */
   eagerPeakBytes: number;
-  /** A command a line, `%7[32,128] = relu %6[32,128]`: as recorded, and with places in the arena. */
+  /**
+   * A command a line, `%7[32,128] = relu %6[32,128]`: as recorded; and as it runs, with places in the arena, set in what
+   * runs together with the command before, and marked what has run once for all.
+   */
   recorded: string;
   planned: string;
 }
 
 /** All of a storage, as bytes; the storage and how many are missing. */
 const BYTE_VIEW = { shape: [], strides: [], offset: 0, code: U8, isContiguous: true };
+
+const separate = (commands: readonly Command[]): Group[] => commands.map((command) => [command]);
 
 const describeTensor = (t: Tensor): string => `${t.dtype}${show(t.shape)}`;
 
@@ -51,13 +49,15 @@ export class Program {
   readonly #result: Skeleton;
   readonly #results: readonly Tensor[];
   readonly #recorder: Recorder;
+  /** What ran when the program was made, and what each run does. */
+  readonly #once: Group;
+  readonly #groups: readonly Group[];
   readonly #plan: Plan;
+  readonly #layout: Layout;
   readonly #context = { ...current() };
   readonly #guards: readonly Guard[];
   readonly #gradients: Gradients;
   readonly #arena: Tensor;
-  readonly #words: Int32Array;
-  readonly #parts: readonly Int32Array[];
   /** Where each parameter is named, and each storage of a result. */
   readonly #inputs: readonly (readonly Place[])[];
   readonly #outputs: readonly (readonly Place[])[];
@@ -84,17 +84,23 @@ export class Program {
     const given = (storage: Storage): boolean => inputs.includes(storage) || this.#gradients.takes(storage);
     const own = new Set(results.map(({ storage }) => storage).filter((s) => made.has(s) && !this.#gradients.has(s)));
     this.#outputStorages = [...own];
-    this.#plan = plan(recorder, (s) => made.has(s) && !own.has(s) && !this.#gradients.has(s));
+    const planned = (s: Storage): boolean => made.has(s) && !own.has(s) && !this.#gradients.has(s);
+    this.#once = fold(recorder, planned);
+    this.#groups = fuse(recorder.commands.filter((command) => !this.#once.includes(command)));
+    this.#plan = plan(this.#once, this.#groups, recorder, planned);
     this.#arena = fresh([this.#plan.bytes / 8], F64);
     allocate(this.#arena);
     flush();
     adopt(this.#arena.storage);
 
-    this.#words = Int32Array.from(recorder.words);
-    relocate(this.#words, recorder, this.#plan, this.#arena.storage);
-    this.#parts = partsOf(this.#words, recorder.starts);
-    this.#inputs = parameters.map((p) => recorder.placesOf(p));
-    this.#outputs = this.#outputStorages.map((storage) => recorder.placesOf({ storage, offset: 0 }));
+    const once = new Layout(separate(this.#once), []);
+    once.relocate(this.#plan.offsets, this.#arena.storage);
+    runProgram(once.parts, [], (error) => error);
+    this.#layout = new Layout(this.#groups, recorder.repeats);
+    this.#layout.relocate(this.#plan.offsets, this.#arena.storage);
+    this.#gradients.locate(this.#layout);
+    this.#inputs = parameters.map((p) => this.#layout.placesOf(p));
+    this.#outputs = this.#outputStorages.map((storage) => this.#layout.placesOf({ storage, offset: 0 }));
 
     const changed = [...outside].filter(([storage, { version }]) => storage.version !== version).map(([s]) => s);
     this.#changed = changed.filter((storage) => !given(storage));
@@ -183,35 +189,37 @@ export class Program {
 
   /** @throws CaptureError when a captured tensor is gone, MemoryError, IndexError */
   run(tensors: readonly Tensor[]): unknown {
-    return this.#once(() => {
+    return this.#undoing(() => {
       const outputs = this.#prepare(tensors);
       if (progress.finished < progress.handedIn) for (const storage of this.#used(tensors)) settle(storage);
       const { fresh } = this.#gradients;
-      runProgram(this.#parts, outputs.length === 0 ? fresh : outputs.concat(fresh), this.#tell);
+      runProgram(this.#layout.parts, outputs.length === 0 ? fresh : outputs.concat(fresh), this.#tell);
       return this.#finish(tensors, outputs);
     });
   }
 
   /** As run, beside the event loop: what is used is in flight until the promise is settled. */
   start(tensors: readonly Tensor[], signal?: AbortSignal): { finished: Promise<void>; result: unknown } {
-    return this.#once(() => {
+    return this.#undoing(() => {
       const outputs = this.#prepare(tensors);
       const made = [...outputs, ...this.#gradients.fresh];
       for (const storage of made) allocate({ ...BYTE_VIEW, storage, numel: storage.bytes });
       flush();
-      const finished = submit(this.#parts, [...this.#used(tensors), ...made], this.#tell, signal);
+      const finished = submit(this.#layout.parts, [...this.#used(tensors), ...made], this.#tell, signal);
       return { finished, result: this.#finish(tensors, outputs) };
     });
   }
 
   /** An error of a command, under the name of its op. */
-  readonly #tell = (error: unknown, command: number): unknown =>
-    this.#recorder.names
-      .filter(({ from, to }) => from <= command && command < to)
+  readonly #tell = (error: unknown, command: number): unknown => {
+    const index = this.#layout.indexOf(command);
+    return this.#recorder.names
+      .filter(({ from, to }) => from <= index && index < to)
       .reduce((told, { tell }) => tell(told), error);
+  };
 
   /** What JavaScript did for a run that fails is taken back. */
-  #once<T>(run: () => T): T {
+  #undoing<T>(run: () => T): T {
     try {
       return run();
     } catch (error) {
@@ -239,8 +247,8 @@ export class Program {
       );
     }
     this.#refuseSharing(tensors);
-    const words = this.#words;
-    if (!this.#repeated) for (const again of this.#recorder.repeats) again(words);
+    const { words } = this.#layout;
+    if (!this.#repeated) this.#layout.repeat();
     this.#repeated = true;
     for (let i = 0; i < tensors.length; i++) point(words, this.#inputs[i]!, tensors[i]!);
     const outputs = this.#outputStorages.map(({ bytes }) => newStorage(bytes));
@@ -271,12 +279,12 @@ export class Program {
     const { bytes, lowerBound, eagerPeak, offsets } = this.#plan;
     const place = (storage: Storage): string => (offsets.has(storage) ? `@${offsets.get(storage)}` : '');
     return {
-      commands: this.#recorder.starts.length,
+      commands: this.#groups.flat().length,
       plannedBytes: bytes,
       lowerBoundBytes: lowerBound,
       eagerPeakBytes: eagerPeak,
-      recorded: print(this.#recorder, () => ''),
-      planned: print(this.#recorder, place),
+      recorded: print(separate(this.#recorder.commands), () => ''),
+      planned: print([...separate(this.#once), ...this.#groups], place, this.#once.length),
     };
   }
 
@@ -341,18 +349,4 @@ function restoreGradient(t: Tensor, before: Tensor | null): void {
 
 function adoptOutside({ made }: Recorder, storage: Storage): void {
   if (!made.has(storage) && storage.slot >= 0) adopt(storage);
-}
-
-/** The program in parts that fit the command buffer. */
-function partsOf(words: Int32Array, starts: readonly number[]): Int32Array[] {
-  const parts: Int32Array[] = [];
-  let begin = 0;
-  for (let i = 0; i < starts.length; i++) {
-    const end = starts[i + 1] ?? words.length;
-    if (end - begin <= COMMAND_WORDS) continue;
-    parts.push(words.subarray(begin, starts[i]!));
-    begin = starts[i]!;
-  }
-  if (begin < words.length) parts.push(words.subarray(begin));
-  return parts;
 }

@@ -1,6 +1,6 @@
 // Writers of the commands of convolutions, as commands.ts has the others: layouts of native/runtime/commands_conv.cc.
 import { opcode } from '../native.ts';
-import { begin, end, operand } from './commands.ts';
+import { begin, end, operand, output } from './commands.ts';
 import { words } from './engine.ts';
 import type { View } from './storage.ts';
 
@@ -47,7 +47,7 @@ export function convolution(out: View, x: View, weight: View, bias: View | null,
   const start = begin();
   let at = conv(start, out.code, c);
   words[at++] = bias ? 1 : 0;
-  at = operand(at, out);
+  at = output(at, out);
   at = operand(at, x);
   at = operand(at, weight);
   end(start, CONVOLUTION, bias ? operand(at, bias) : at);
@@ -56,7 +56,7 @@ export function convolution(out: View, x: View, weight: View, bias: View | null,
 /** convolutionInput (g, weight) and convolutionWeight (x, g): its gradients; all contiguous. */
 export function convolutionGradient(op: number, out: View, a: View, b: View, c: Conv): void {
   const start = begin();
-  let at = operand(conv(start, out.code, c), out);
+  let at = output(conv(start, out.code, c), out);
   at = operand(at, a);
   end(start, op, operand(at, b));
 }

@@ -1,6 +1,6 @@
 // Writers of the commands over lists of tensors, as commands.ts has the others: layouts of native/runtime/commands_list.cc.
 import { opcode } from '../native.ts';
-import { end, number, OPERAND, operand } from './commands.ts';
+import { end, number, OPERAND, operand, output } from './commands.ts';
 import { flush, words } from './engine.ts';
 import { capturing } from './recorder.ts';
 import type { View } from './storage.ts';
@@ -55,9 +55,9 @@ export function update(
   words[at++] = items.length;
   for (const { param, grad, state } of items) {
     words[at++] = param.numel;
-    at = operand(at, param);
+    at = output(at, param);
     at = operand(at, grad);
-    for (const view of state) at = operand(at, view);
+    for (const view of state) at = output(at, view);
   }
   end(0, op, at);
 }
@@ -69,7 +69,7 @@ export function sumSquares(out: View, code: number, items: readonly View[]): voi
   flush();
   let at = 1;
   words[at++] = code;
-  at = operand(at, out);
+  at = output(at, out);
   words[at++] = items.length;
   for (const item of items) {
     words[at++] = item.numel;

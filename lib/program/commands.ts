@@ -33,9 +33,14 @@ export function number(at: number, value: number, to: Int32Array = words): numbe
 /** Words of an operand. */
 export const OPERAND = 2;
 
-export function operand(at: number, view: View): number {
+/** What the command reads. */
+export const operand = (at: number, view: View): number => place(at, view, false);
+/** What it writes, and may read as well. */
+export const output = (at: number, view: View): number => place(at, view, true);
+
+function place(at: number, view: View, written: boolean): number {
   const recorder = capturing();
-  if (recorder !== null) recorder.operand(at, view);
+  if (recorder !== null) recorder.operand(at, view, written);
   else settle(view.storage);
   words[at] = view.storage.slot;
   words[at + 1] = view.offset;
@@ -96,7 +101,7 @@ export function map(op: number, out: View, x: Input, y?: Input, z?: Input, p0?: 
   }
   if (p0 !== undefined) at = number(at, p0);
   if (p1 !== undefined) at = number(at, p1);
-  at = operand(at, out);
+  at = output(at, out);
   at = typeof x === 'number' ? number(at, x) : operand(at, x);
   if (y !== undefined) at = typeof y === 'number' ? number(at, y) : operand(at, y);
   if (z !== undefined) at = typeof z === 'number' ? number(at, z) : operand(at, z);
@@ -115,7 +120,7 @@ export function allocate(out: View): void {
   const start = begin();
   words[start + 1] = out.code;
   words[start + 2] = out.numel;
-  end(start, ALLOCATE, operand(start + 3, out));
+  end(start, ALLOCATE, output(start + 3, out));
 }
 
 // ---- matmul -----------------------------------------------------------------------------------------------------------
@@ -165,7 +170,7 @@ export function matmul(out: View, a: View, b: View, g: Gemm): void {
   }
   at = number(at, g.alpha);
   at = number(at, g.beta);
-  at = operand(at, out);
+  at = output(at, out);
   at = operand(at, a);
   at = operand(at, b);
   end(start, MATMUL, g.bias === null ? at : operand(at, g.bias));
@@ -190,7 +195,7 @@ function axis(start: number, code: number, a: Axis): number {
 export function reduce(op: number, out: View, x: View, a: Axis, scale: number): void {
   const start = begin();
   let at = number(axis(start, x.code, a), scale);
-  at = operand(at, out);
+  at = output(at, out);
   end(start, op, operand(at, x));
 }
 
@@ -200,14 +205,14 @@ export function cumsum(out: View, x: View, a: Axis, reverse: boolean): void {
   const start = begin();
   let at = axis(start, x.code, a);
   words[at++] = reverse ? 1 : 0;
-  at = operand(at, out);
+  at = output(at, out);
   end(start, CUMSUM, operand(at, x));
 }
 
 /** softmax, logSoftmax (x), and their pullbacks (g, y). */
 export function softmax(op: number, out: View, a: Axis, x: View, y?: View): void {
   const start = begin();
-  let at = operand(axis(start, out.code, a), out);
+  let at = output(axis(start, out.code, a), out);
   at = operand(at, x);
   end(start, op, y ? operand(at, y) : at);
 }
@@ -239,7 +244,8 @@ const CROSS_ENTROPY_VJP = opcode('crossEntropyVjp');
 export function crossEntropy(out: View, stats: View, x: View, target: View, l: RowLosses): void {
   const start = begin();
   let at = rowLosses(start, x.code, l);
-  for (const view of [out, stats, x]) at = operand(at, view);
+  for (const view of [out, stats]) at = output(at, view);
+  at = operand(at, x);
   end(start, CROSS_ENTROPY, operand(at, target));
 }
 
@@ -247,7 +253,8 @@ export function crossEntropy(out: View, stats: View, x: View, target: View, l: R
 export function crossEntropyVjp(out: View, g: View, x: View, target: View, stats: View, l: RowLosses): void {
   const start = begin();
   let at = rowLosses(start, x.code, l);
-  for (const view of [out, g, x, target]) at = operand(at, view);
+  at = output(at, out);
+  for (const view of [g, x, target]) at = operand(at, view);
   end(start, CROSS_ENTROPY_VJP, operand(at, stats));
 }
 
@@ -263,7 +270,8 @@ export function layerNorm(y: View, stats: View, x: View, weight: Maybe, bias: Ma
   words[start + 3] = stats.shape[1]!;
   words[start + 4] = n;
   let at = number(start + 5, eps);
-  for (const view of [y, stats, x, weight, bias]) if (view) at = operand(at, view);
+  for (const view of [y, stats]) at = output(at, view);
+  for (const view of [x, weight, bias]) if (view) at = operand(at, view);
   end(start, LAYER_NORM, at);
 }
 
@@ -275,7 +283,8 @@ export function layerNormVjp(to: readonly Maybe[], g: View, x: View, stats: View
   words[start + 3] = stats.shape[1]!;
   words[start + 4] = n;
   let at = start + 5;
-  for (const view of [...to, g, x, stats, weight]) if (view) at = operand(at, view);
+  for (const view of to) if (view) at = output(at, view);
+  for (const view of [g, x, stats, weight]) if (view) at = operand(at, view);
   end(start, LAYER_NORM_VJP, at);
 }
 
@@ -298,7 +307,7 @@ export function indexing(op: number, out: View, x: View, index: View, s: Indexin
   words[at++] = s.rows;
   words[at++] = s.count;
   words[at++] = s.inner;
-  at = operand(at, out);
+  at = output(at, out);
   at = operand(at, x);
   end(start, op, operand(at, index));
 }
@@ -312,8 +321,8 @@ export function sort(values: View, indices: View, x: View, a: Axis, count: numbe
   let at = axis(start, x.code, a);
   words[at++] = count;
   words[at++] = descending ? 1 : 0;
-  at = operand(at, values);
-  at = operand(at, indices);
+  at = output(at, values);
+  at = output(at, indices);
   end(start, SORT, operand(at, x));
 }
 
@@ -327,7 +336,7 @@ export function arange(out: View, first: number, step: number): void {
   words[start + 2] = out.numel;
   let at = number(start + 3, first);
   at = number(at, step);
-  end(start, ARANGE, operand(at, out));
+  end(start, ARANGE, output(at, out));
 }
 
 /** Where in a Philox stream numbers are drawn. */
@@ -354,5 +363,5 @@ export function random(op: number, out: View, take: () => Position, a: number, b
   capturing()?.rewrite(start + 3, (to, from) => position(to, from, take()));
   at = number(at, a);
   at = number(at, b);
-  end(start, op, operand(at, out));
+  end(start, op, output(at, out));
 }

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { ChainruleError, IndexError, MemoryError } from '../errors.ts';
 import { type Failure, native, opcode } from '../native.ts';
-import { capturing, type Recorder, setCapturing } from './recorder.ts';
+import { capturing, JOINED, type Recorder, setCapturing } from './recorder.ts';
 import { isInFlight, progress, Storage } from './storage.ts';
 
 const CAPACITY = 1 << 16;
@@ -157,7 +157,8 @@ function recover(count: number): void {
   failedCommand = failure.command;
   if (failure.status === OUT_OF_MEMORY) {
     // Collecting uses the buffer, and flushes: keep what has not run, and what to give back if it cannot.
-    const rest = words.slice(startOf(failure.command), count);
+    const { first, start } = groupOf(failure.command);
+    const rest = words.slice(start, count);
     const made = fresh.slice(0, freshCount);
     collect();
     words.set(rest);
@@ -167,7 +168,7 @@ function recover(count: number): void {
     freshCount = made.length;
     if (native.execute(rest.length)) return;
     failure = native.failure();
-    failedCommand += failure.command;
+    failedCommand = first + failure.command;
   }
   abandon();
   throw errorOf(failure);
@@ -176,10 +177,16 @@ function recover(count: number): void {
 const OUT_OF_MEMORY = 2;
 const INDEX_OUT_OF_RANGE = 3;
 
-function startOf(command: number): number {
+/** Where to go on after a command has failed: with its group, of which nothing has run. Its first command, and its place. */
+function groupOf(failed: number): { first: number; start: number } {
   let at = 0;
-  for (let i = 0; i < command; i++) at += words[at]! >>> 16;
-  return at;
+  let group = { first: 0, start: 0 };
+  for (let i = 0; i < failed; i++) {
+    const head = words[at]!;
+    at += head >>> 16;
+    if ((head & JOINED) === 0) group = { first: i + 1, start: at };
+  }
+  return group;
 }
 
 // A failed op leaves nothing behind: slots that its earlier commands defined are freed one by one, since those that

@@ -3,12 +3,13 @@
 import { BYTES } from '../dtype.ts';
 import { isElementwise } from '../native.ts';
 import { numelOf } from '../shape.ts';
-import type { Recorder, Reference } from './recorder.ts';
+import { type Group, isWhole } from './fuse.ts';
+import { type Command, opcodeIn, type Recorder, type Reference } from './recorder.ts';
 import type { Storage } from './storage.ts';
 
 const ALIGNMENT = 64;
 
-/** A stretch of the arena over some commands: one storage, or several of which each takes the place of the one before. */
+/** A stretch of the arena over some groups: one storage, or several of which each takes the place of the one before. */
 interface Block {
   readonly bytes: number;
   readonly first: number;
@@ -29,49 +30,65 @@ export interface Plan {
 
 const rounded = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
-/** All of its storage, in order. */
-const isWhole = ({ dense, offset, shape, code, storage }: Reference): boolean =>
-  dense && offset === 0 && numelOf(shape) * BYTES[code]! === storage.bytes;
-
-/** Gives every storage that `planned` accepts a place in one arena. */
-export function plan(recorder: Recorder, planned: (storage: Storage) => boolean): Plan {
-  const blocks = blocksOf(recorder, planned);
+/**
+ * Gives every storage that `planned` accepts a place in one arena. What a group needs is there for all of it, and what
+ * the commands of `once` make for good.
+ */
+export function plan(
+  once: Group,
+  groups: readonly Group[],
+  recorder: Recorder,
+  planned: (storage: Storage) => boolean,
+): Plan {
+  const blocks = blocksOf(once, groups, planned);
   const distinct = [...new Set(blocks.values())];
   const bytes = place(distinct);
   const offsets = new Map([...blocks].map(([storage, { offset }]) => [storage, offset]));
   return { bytes, lowerBound: mostAtOnce(distinct), eagerPeak: eagerPeak(recorder, blocks), offsets };
 }
 
-function blocksOf(
-  { references, starts, words }: Recorder,
-  planned: (storage: Storage) => boolean,
-): Map<Storage, Block> {
-  const last = new Map<Storage, number>();
-  for (const { storage, command } of references) last.set(storage, command);
+function blocksOf(once: Group, groups: readonly Group[], planned: (storage: Storage) => boolean): Map<Storage, Block> {
+  const lastUser = new Map<Storage, Command>();
+  const lastGroup = new Map<Storage, number>();
+  groups.forEach((group, at) => {
+    for (const command of group) {
+      for (const { storage } of command.references) {
+        lastUser.set(storage, command);
+        lastGroup.set(storage, at);
+      }
+    }
+  });
   const blocks = new Map<Storage, Block>();
-  references.forEach((reference, i) => {
-    const { storage, command } = reference;
-    if (blocks.has(storage) || !planned(storage)) return;
-    const heir = inPlaceOf(reference, i);
-    const own = { bytes: rounded(storage.bytes), first: command, last: last.get(storage)!, offset: 0 };
-    if (heir !== undefined) heir.last = own.last;
-    blocks.set(storage, heir ?? own);
+  for (const { references } of once) {
+    const { storage } = references[0]!;
+    blocks.set(storage, { bytes: rounded(storage.bytes), first: 0, last: groups.length, offset: 0 });
+  }
+  groups.forEach((group, at) => {
+    for (const command of group) {
+      for (const reference of command.references) {
+        const { storage } = reference;
+        if (blocks.has(storage) || !planned(storage)) continue;
+        const heir = inPlaceOf(command, reference);
+        const own = { bytes: rounded(storage.bytes), first: at, last: lastGroup.get(storage)!, offset: 0 };
+        if (heir !== undefined) heir.last = Math.max(heir.last, own.last);
+        blocks.set(storage, heir ?? own);
+      }
+    }
   });
   return blocks;
 
   /** The block of an input that nobody reads after this command, which may write its output there. */
-  function inPlaceOf(out: Reference, i: number): Block | undefined {
-    if (!isWhole(out) || !isElementwise(words[starts[out.command]!]! & 0xffff)) return undefined;
-    let end = i + 1;
-    while (references[end]?.command === out.command) end++;
-    const inputs = references.slice(i + 1, end);
+  function inPlaceOf({ words, references }: Command, out: Reference): Block | undefined {
+    if (out !== references[0] || !isWhole(out) || !isElementwise(opcodeIn(words[0]!))) return undefined;
+    const inputs = references.slice(1);
     return inputs.flatMap(({ storage, shape, code }) => {
       // Element for element: of the same width, and not broadcast.
       const fits = BYTES[code] === BYTES[out.code] && numelOf(shape) === numelOf(out.shape);
-      const free = fits && last.get(storage) === out.command;
+      const free = fits && lastUser.get(storage)?.references === references;
       const block = blocks.get(storage);
+      if (!free || block === undefined || block.last === groups.length) return [];
       // A view with other strides would be read where the output has been written.
-      return free && block && inputs.every((input) => input.storage !== storage || isWhole(input)) ? [block] : [];
+      return inputs.every((input) => input.storage !== storage || isWhole(input)) ? [block] : [];
     })[0];
   }
 }
@@ -114,25 +131,17 @@ function mostAtOnce(spans: readonly Span[]): number {
   return most;
 }
 
-function eagerPeak({ references, freed, starts }: Recorder, planned: ReadonlyMap<Storage, Block>): number {
+function eagerPeak({ commands, freed }: Recorder, planned: ReadonlyMap<Storage, Block>): number {
   const first = new Map<Storage, number>();
-  for (const { storage, command } of references) {
-    if (planned.has(storage) && !first.has(storage)) first.set(storage, command);
+  for (const { references, index } of commands) {
+    for (const { storage } of references) {
+      if (planned.has(storage) && !first.has(storage)) first.set(storage, index);
+    }
   }
   const spans = [...first].map(([storage, command]) => ({
     bytes: rounded(storage.bytes),
     first: command,
-    last: (freed.get(storage) ?? starts.length) - 1,
+    last: (freed.get(storage) ?? commands.length) - 1,
   }));
   return mostAtOnce(spans);
-}
-
-/** Writes where each planned storage lies into the words of the program. */
-export function relocate(words: Int32Array, { references }: Recorder, { offsets }: Plan, arena: Storage): void {
-  for (const { at, storage, offset, code } of references) {
-    const place = offsets.get(storage);
-    if (place === undefined) continue;
-    words[at] = arena.slot;
-    words[at + 1] = place / BYTES[code]! + offset;
-  }
 }

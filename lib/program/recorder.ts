@@ -4,17 +4,32 @@ import { CaptureError } from '../errors.ts';
 import type { Shape } from '../shape.ts';
 import { nextSerial, type Storage, type View } from './storage.ts';
 
-/** An operand of a recorded command: words[at] is the slot, words[at + 1] the offset. */
+/** An operand of a recorded command. */
 export interface Reference {
+  /** In the words of the command: the slot, then the offset. */
   readonly at: number;
-  readonly command: number;
   readonly storage: Storage;
   readonly shape: Shape;
   readonly code: number;
   readonly offset: number;
   /** Row-major without gaps. */
   readonly dense: boolean;
+  /** Whether the command writes it. What is written may be read as well. */
+  readonly written: boolean;
 }
+
+/** A recorded command. */
+export interface Command {
+  readonly words: readonly number[];
+  readonly references: readonly Reference[];
+  /** Its place among those recorded. */
+  readonly index: number;
+}
+
+/** In the head of a command: the next one runs together with it (kJoined in native/runtime/program.h). */
+export const JOINED = 1 << 15;
+/** The opcode in the head of a command. */
+export const opcodeIn = (head: number): number => head & (JOINED - 1);
 
 /** Where a program names a storage that differs from run to run, and how far from the start of a tensor. */
 export interface Place {
@@ -34,8 +49,12 @@ export function point(
   }
 }
 
-/** Writes what differs from run to run into the words of a program. */
-export type Rewrite = (words: Int32Array) => void;
+/** What is done again before each further run: to the words of a command from a place on, or, without one, elsewhere. */
+export interface Repeat {
+  readonly command: Command | null;
+  readonly at: number;
+  readonly run: (words: Int32Array, at: number) => void;
+}
 
 /** What a recording took for granted. */
 export interface Guard {
@@ -46,10 +65,7 @@ export interface Guard {
 }
 
 export class Recorder {
-  readonly words: number[] = [];
-  /** Where each command starts. */
-  readonly starts: number[] = [];
-  readonly references: Reference[] = [];
+  readonly commands: Command[] = [];
   /** Made by the recorded commands. */
   readonly made = new Set<Storage>();
   /** When what was made was given back, as the number of commands before that. */
@@ -62,7 +78,7 @@ export class Recorder {
   /** What was there before: its versions, and a shape it has, when it was first met. */
   readonly outside = new Map<Storage, { version: number; graphVersion: number; shape: Shape }>();
   /** Before each further run, in this order. */
-  readonly repeats: Rewrite[] = [];
+  readonly repeats: Repeat[] = [];
   readonly guards = new Map<object, Guard>();
   /** How errors of commands [from, to) are told, inner ones first. */
   readonly names: { from: number; to: number; tell: (error: unknown) => unknown }[] = [];
@@ -72,11 +88,11 @@ export class Recorder {
   readonly runUndos: (() => void)[] = [];
   readonly #undos: (() => void)[] = [];
   #pending: Reference[] = [];
-  #pendingRewrites: ((base: number) => Rewrite)[] = [];
+  #pendingRepeats: Omit<Repeat, 'command'>[] = [];
 
-  operand(at: number, view: View): void {
+  operand(at: number, view: View, written: boolean): void {
     const { storage, shape, code, offset, isContiguous } = view;
-    this.#pending.push({ at, command: 0, storage, shape, code, offset, dense: isContiguous });
+    this.#pending.push({ at, storage, shape, code, offset, dense: isContiguous, written });
     if (this.made.has(storage)) return;
     if (storage.serial >= this.#since) this.constants.add(storage);
     if (!this.outside.has(storage)) {
@@ -86,35 +102,41 @@ export class Recorder {
 
   /** Takes a storage that nobody owns any more. */
   release(storage: Storage): void {
-    if (this.made.has(storage)) this.freed.set(storage, this.starts.length);
+    if (this.made.has(storage)) this.freed.set(storage, this.commands.length);
     else if (storage.serial < this.#since) this.deferred.push(storage);
   }
 
   /** Takes commands in place of the executor. */
   absorb(words: Int32Array, count: number): void {
-    const base = this.words.length;
-    const first = this.starts.length;
-    for (let at = 0; at < count; at += words[at]! >>> 16) this.starts.push(base + at);
-    for (let i = 0; i < count; i++) this.words.push(words[i]!);
-    let command = first;
-    for (const reference of this.#pending) {
-      const at = base + reference.at;
-      while (command + 1 < this.starts.length && this.starts[command + 1]! <= at) command++;
-      this.references.push({ ...reference, at, command });
+    const starts: number[] = [];
+    for (let at = 0; at < count; at += words[at]! >>> 16) starts.push(at);
+    const absorbed = starts.map((start, i): Command => {
+      const end = starts[i + 1] ?? count;
+      return {
+        words: Array.from(words.subarray(start, end)),
+        references: this.#pending
+          .filter(({ at }) => start <= at && at < end)
+          .map((reference) => ({ ...reference, at: reference.at - start })),
+        index: this.commands.length + i,
+      };
+    });
+    this.commands.push(...absorbed);
+    for (const { at, run } of this.#pendingRepeats) {
+      const i = starts.findLastIndex((start) => start <= at);
+      this.repeats.push({ command: absorbed[i] ?? null, at: at - (starts[i] ?? 0), run });
     }
-    for (const rewrite of this.#pendingRewrites) this.repeats.push(rewrite(base));
     this.#pending = [];
-    this.#pendingRewrites = [];
+    this.#pendingRepeats = [];
   }
 
   /** `write(words, at)` is to be called again before each further run, for words that now stand at `at` in the buffer. */
   rewrite(at: number, write: (words: Int32Array, at: number) => void): void {
-    this.#pendingRewrites.push((base) => (words) => write(words, base + at));
+    this.#pendingRepeats.push({ at, run: write });
   }
 
   /** What JavaScript did while recording and has to do again before each further run; `undo` if that run fails. */
   repeat(again: () => void, undo?: () => void): void {
-    this.#pendingRewrites.push(() => again);
+    this.#pendingRepeats.push({ at: -1, run: again });
     if (undo !== undefined) this.runUndos.push(undo);
   }
 
@@ -129,17 +151,10 @@ export class Recorder {
 
   /** Runs fn; an error that its commands cause in a run is what `tell` makes of it. */
   named<T>(tell: (error: unknown) => unknown, fn: () => T): T {
-    const from = this.starts.length;
+    const from = this.commands.length;
     const result = fn();
-    this.names.push({ from, to: this.starts.length, tell });
+    this.names.push({ from, to: this.commands.length, tell });
     return result;
-  }
-
-  /** Where operands are of the storage of a tensor. */
-  placesOf(t: Pick<View, 'storage' | 'offset'>): Place[] {
-    return this.references.flatMap(({ storage, at, offset }) =>
-      storage === t.storage ? [{ at, offset: offset - t.offset }] : [],
-    );
   }
 
   guard(subject: object, make: () => Guard): void {

@@ -84,7 +84,7 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
   if (!slot && define && !fixed_) {
     // low < 0 cannot be satisfied by a fresh block any more than by an old one: the check below refuses it.
     const size_t bytes = static_cast<size_t>((offset + high) * width);
-    if (defined_count_ == 4) return fail("too many outputs"), nullptr;
+    if (defined_count_ == kMostDefined) return fail("too many outputs"), nullptr;
     switch (slots_.define(id, bytes)) {
       case SlotTable::Defined::kYes:
         break;
@@ -106,28 +106,40 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
 
 Context Executor::context() { return {this, run_parallel, allocate_scratch, pool::own_threads(), l2_bytes()}; }
 
+// Decodes a command, and runs it unless it is one of a chain. Returns its length.
+int64_t Executor::take(Reader& reader, const int32_t* words, int64_t left) {
+  const uint32_t head = static_cast<uint32_t>(words[0]);
+  const int32_t opcode = static_cast<int32_t>(head & (kJoined - 1));
+  const int64_t length = static_cast<int64_t>(head >> 16);
+  failure_.opcode = opcode;
+  if (opcode >= kOpcodeCount || length < 1 || length > left) {
+    reader.fail(opcode >= kOpcodeCount ? "unknown opcode" : "bad command length");
+    return 0;
+  }
+  reader.open(words + 1, words + length);
+  run(opcode, reader);
+  return length;
+}
+
 bool Executor::execute(const int32_t* words, int64_t count, const std::atomic<bool>* stop) {
   failure_ = Failure{};
   for (int64_t at = 0; at < count;) {
     if (stop && stop->load(std::memory_order_relaxed)) return false;
-    const uint32_t head = static_cast<uint32_t>(words[at]);
-    const int32_t opcode = static_cast<int32_t>(head & 0xffff);
-    const int64_t length = static_cast<int64_t>(head >> 16);
-    failure_.opcode = opcode;
-    if (opcode >= kOpcodeCount || length < 1 || length > count - at) {
-      failure_.status = kInvalidProgram;
-      failure_.reason = opcode >= kOpcodeCount ? "unknown opcode" : "bad command length";
-      return false;
+    const bool chained = words[at] & kJoined;
+    if (chained) chain_.clear();
+    Reader reader(slots_, failure_, fixed_, chained ? &chain_ : nullptr);
+    for (bool joined = true; joined && reader.ok();) {
+      joined = words[at] & kJoined;
+      at += take(reader, words + at, count - at);
+      if (joined && at == count) reader.fail("a chain without an end");
+      failure_.command += reader.ok();
     }
-    Reader reader(words + at + 1, words + at + length, slots_, failure_, fixed_);
-    const bool done = run(opcode, reader);
+    if (chained && reader.ok()) chain_.run(context());
     scratch_->clear();
-    if (!done) {
+    if (!reader.ok()) {
       reader.undo();
       return false;
     }
-    at += length;
-    ++failure_.command;
   }
   return true;
 }

@@ -8,6 +8,7 @@
 
 #include "../kernels/table.h"
 #include "arena.h"
+#include "chain.h"
 #include "program.h"
 
 namespace chainrule {
@@ -22,9 +23,9 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // Runs the commands in words[0, count). Any words are safe: a fault stops the batch before the faulty command
-  // has changed anything, and failure() tells. Commands before it have run.
-  // Stops before the next command once `stop` is set: then it returns false without a failure.
+  // Runs the commands in words[0, count), chains of them together. Any words are safe: a fault stops the batch before
+  // the faulty command, or its chain, has changed anything, and failure() tells. What is before has run.
+  // Stops before the next command or chain once `stop` is set: then it returns false without a failure.
   bool execute(const int32_t* words, int64_t count, const std::atomic<bool>* stop = nullptr);
   const Failure& failure() const { return failure_; }
 
@@ -36,7 +37,8 @@ class Executor {
  private:
   class Scratch;
   static void* allocate_scratch(void* self, size_t bytes);
-  bool run(int32_t opcode, Reader& reader);
+  int64_t take(Reader& reader, const int32_t* words, int64_t left);
+  void run(int32_t opcode, Reader& reader);
 
   const KernelTable& kernels_;
   SlotTable own_;
@@ -44,6 +46,7 @@ class Executor {
   const bool fixed_;
   Failure failure_;
   std::unique_ptr<Scratch> scratch_;
+  Chain chain_;
 };
 
 struct OpName {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "chain.h"
 #include "executor.h"
 
 namespace chainrule {
@@ -14,12 +15,12 @@ using namespace map;
 
 namespace {
 
-constexpr int64_t kInline = 32 * 1024;  // below this a hand-off costs more than it saves
 // Bytes of output from which stores go past the cache: measured, a chain of two ops over 16 MiB is 8 % slower for it,
 // one over 64 MiB 55 % faster; but no more than the last cache holds.
 constexpr int64_t kStreamBytes = 32 << 20;
-constexpr int64_t kStreamRun = 1024;  // bytes: shorter rows are mostly ends of lines
-constexpr int64_t kTurnLeast = 8;     // rows and columns below which elements go one by one
+constexpr int64_t kStreamRun = 1024;    // bytes: shorter rows are mostly ends of lines
+constexpr int64_t kInline = 32 * 1024;  // elements below which a hand-off costs more than it saves
+constexpr int64_t kTurnLeast = 8;       // rows and columns below which elements go one by one
 
 // Inputs per elementwise op, in opcode order.
 constexpr int8_t kMapInputs[] = {
@@ -31,27 +32,6 @@ constexpr int8_t kMapInputs[] = {
 #define TERNARY(name, forward) 3,
 #include "../kernels/elementwise.def"
 };
-
-// Removes dimensions of size 1 and joins neighbours that every operand walks as one.
-void merge_dimensions(Map& map) {
-  int kept = 0;
-  for (int d = 0; d < map.dims; ++d) {
-    if (map.size[d] == 1) continue;
-    bool joins = kept > 0;
-    for (int o = 0; joins && o <= map.inputs; ++o) {
-      joins = map.operand[o].stride[kept - 1] == map.operand[o].stride[d] * map.size[d];
-    }
-    const int to = joins ? kept - 1 : kept++;
-    map.size[to] = joins ? map.size[to] * map.size[d] : map.size[d];
-    for (int o = 0; o <= map.inputs; ++o) map.operand[o].stride[to] = map.operand[o].stride[d];
-  }
-  if (kept == 0) {
-    map.size[0] = 1;
-    for (int o = 0; o <= map.inputs; ++o) map.operand[o].stride[0] = 1;
-    kept = 1;
-  }
-  map.dims = kept;
-}
 
 // Whether two elements of the output may share an address: then threads would race, and a small block could ask for
 // any amount of work. They cannot if each stride steps over all that the smaller ones span.
@@ -97,24 +77,16 @@ void find_turned(Map& map) {
 // ---- the command ---------------------------------------------------------------------------------------------------
 // Whether the output is to go past the cache: one that exceeds what the cache could keep for its reader, in runs of
 // whole lines, none of which an input has just brought in.
-bool streams(const Map& map, int64_t elements) {
+bool streams(const Map& map) {
   const Operand& out = map.operand[0];
   const int inner = map.dims - 1;
   const int64_t width = static_cast<int64_t>(kDTypeBytes[map.type]);
-  if (!past_cache(elements * width) || out.dtype != map.type || out.stride[inner] != 1) return false;
+  if (!past_cache(map.elements * width) || out.dtype != map.type || out.stride[inner] != 1) return false;
   if (map.size[inner] * width < kStreamRun) return false;
   for (int i = 1; i <= map.inputs; ++i) {
     if (!map.operand[i].immediate && map.operand[i].base == out.base) return false;
   }
   return true;
-}
-
-void run_chunks(Map& map, const Context& context, int64_t elements, size_t chunks, void (*run)(void*, size_t)) {
-  if (elements < kInline) {
-    for (size_t chunk = 0; chunk < chunks; ++chunk) run(&map, chunk);
-  } else {
-    context.parallel(context.self, chunks, run, &map);
-  }
 }
 
 }  // namespace
@@ -126,6 +98,62 @@ bool past_cache(int64_t bytes) {
 #endif
   return bytes >= kStreamBytes;
 }
+
+namespace map {
+
+void merge_dimensions(Map& map) {
+  int kept = 0;
+  for (int d = 0; d < map.dims; ++d) {
+    if (map.size[d] == 1) continue;
+    bool joins = kept > 0;
+    for (int o = 0; joins && o <= map.inputs; ++o) {
+      joins = map.operand[o].stride[kept - 1] == map.operand[o].stride[d] * map.size[d];
+    }
+    const int to = joins ? kept - 1 : kept++;
+    map.size[to] = joins ? map.size[to] * map.size[d] : map.size[d];
+    for (int o = 0; o <= map.inputs; ++o) map.operand[o].stride[to] = map.operand[o].stride[d];
+  }
+  if (kept == 0) {
+    map.size[0] = 1;
+    for (int o = 0; o <= map.inputs; ++o) map.operand[o].stride[0] = 1;
+    kept = 1;
+  }
+  map.dims = kept;
+}
+
+void choose_stores(Map& map, bool may_stream) {
+  if (may_stream && streams(map)) {
+    map.stream = map.kernels->stream;
+    map.stream_fence = map.kernels->stream_fence;
+  }
+  map.block = static_cast<int64_t>((map.stream ? kStreamBlockBytes : kBlockBytes) / kDTypeBytes[map.type]);
+}
+
+void run_chunks(const Context& context, int64_t elements, size_t chunks, void (*run)(void*, size_t), void* arg) {
+  if (elements >= kInline) return context.parallel(context.self, chunks, run, arg);
+  for (size_t chunk = 0; chunk < chunks; ++chunk) run(arg, chunk);
+}
+
+void run(Map& map, const Context& context) {
+  merge_dimensions(map);
+  const int64_t inner = map.size[map.dims - 1];
+  choose_stores(map, true);
+  find_turned(map);
+  if (map.turned) {
+    map.transpose = map.kernels->transpose[map.type];
+    map.turns_only = map.op == kMap_copy && map.operand[0].dtype == map.type;
+    return run_chunks(context, map.elements, turned_chunks(map), run_turned, &map);
+  }
+  map.rows = map.elements / inner;
+  map.inner_blocks = inner > kChunk ? ceil_div(inner, kChunk) : 1;
+  map.rows_per_chunk = map.elements < kInline ? map.rows : std::max<int64_t>(1, kChunk / inner);
+  if (map.elements < kInline) map.inner_blocks = 1;
+  const int64_t row_chunks = ceil_div(map.rows, map.rows_per_chunk);
+  const size_t chunks = static_cast<size_t>(row_chunks * map.inner_blocks);
+  run_chunks(context, map.elements, chunks, run_chunk, &map);
+}
+
+}  // namespace map
 
 // flags: dims | inputs << 4 | compute type << 6 | out dtype << 8 | per input i (dtype | 8 if immediate) << (12 + 4 i)
 //        | params << 24
@@ -184,29 +212,14 @@ void run_map(Reader& reader, const KernelTable& kernels, const Context& context,
     }
   }
   if (!reader.finish() || elements == 0) return;
+  map.kernels = &kernels;
+  map.op = op;
+  map.elements = elements;
   for (int i = 0; i < map.inputs; ++i) map.load[i] = kernels.load[map.operand[i + 1].dtype][map.type];
   map.store = kernels.store[map.type][map.operand[0].dtype];
 
-  merge_dimensions(map);
-  const int64_t inner = map.size[map.dims - 1];
-  if (streams(map, elements)) {
-    map.stream = kernels.stream;
-    map.stream_fence = kernels.stream_fence;
-  }
-  map.block = static_cast<int64_t>((map.stream ? kStreamBlockBytes : kBlockBytes) / kDTypeBytes[map.type]);
-  find_turned(map);
-  if (map.turned) {
-    map.transpose = kernels.transpose[map.type];
-    map.turns_only = op == kMap_copy && map.operand[0].dtype == map.type;
-    return run_chunks(map, context, elements, turned_chunks(map), run_turned);
-  }
-  map.rows = elements / inner;
-  map.inner_blocks = inner > kChunk ? ceil_div(inner, kChunk) : 1;
-  map.rows_per_chunk = elements < kInline ? map.rows : std::max<int64_t>(1, kChunk / inner);
-  if (elements < kInline) map.inner_blocks = 1;
-  const int64_t row_chunks = ceil_div(map.rows, map.rows_per_chunk);
-  const size_t chunks = static_cast<size_t>(row_chunks * map.inner_blocks);
-  run_chunks(map, context, elements, chunks, run_chunk);
+  if (Chain* chain = reader.chain()) return reader.require(chain->add(map), "too many commands in a chain");
+  map::run(map, context);
 }
 
 }  // namespace chainrule

@@ -26,6 +26,9 @@ struct Operand {
 
 // Not zeroed as a whole: for a small op that would take as long as its arithmetic.
 struct Map {
+  const KernelTable* kernels;
+  int32_t op;
+  int64_t elements;
   MapFn kernel;
   LoadFn load[kMaxMapInputs];
   StoreFn store;
@@ -45,6 +48,16 @@ struct Map {
   int64_t rows_per_chunk;
 };
 
+// Removes dimensions of size 1 and joins neighbours that every operand walks as one; at least one is left.
+void merge_dimensions(Map& map);
+// Lets the output go past the cache, if it is one that exceeds what the cache could keep for its reader, and may.
+void choose_stores(Map& map, bool may_stream);
+// All of it.
+void run(Map& map, const Context& context);
+// Chunks of so many elements in all, on this thread alone where others are not worth asking.
+void run_chunks(const Context& context, int64_t elements, size_t chunks, void (*run)(void*, size_t), void* arg);
+// Of a Map of two dimensions the columns [column, column + columns) of some rows.
+void run_part(const Map& map, int64_t row, int64_t column, int64_t rows, int64_t columns);
 // Runs one chunk of a Map: of inner_blocks for each rows_per_chunk rows.
 void run_chunk(void* map, size_t chunk);
 // The same for a Map with inputs to turn; of turned_chunks.

@@ -68,13 +68,13 @@ void run_span(const Map& map, const int64_t* at, int64_t n, Block* scratch, int 
   }
 }
 
-// Blocks of the immediate inputs, and a bit for each.
-int lay_out_immediates(const Map& map, Block* scratch) {
+// Blocks of the immediate inputs for spans of up to `longest` elements, and a bit for each.
+int lay_out_immediates(const Map& map, int64_t longest, Block* scratch) {
+  const int64_t n = std::min(longest, map.block);
   int filled = 0;
   for (int i = 0; i < map.inputs; ++i) {
     const Operand& in = map.operand[i + 1];
     if (!in.immediate) continue;
-    const int64_t n = std::min(map.size[map.dims - 1], map.block);
     map.load[i](&scratch[i], &in.value, 0, static_cast<size_t>(n));
     filled |= 1 << i;
   }
@@ -87,7 +87,7 @@ void run_chunk(void* arg, size_t chunk) {
   const Map& map = *static_cast<const Map*>(arg);
   const int inner = map.dims - 1;
   Block scratch[kMaxMapInputs];
-  const int filled = lay_out_immediates(map, scratch);
+  const int filled = lay_out_immediates(map, map.size[map.dims - 1], scratch);
   const int64_t row_chunk = static_cast<int64_t>(chunk) / map.inner_blocks;
   const int64_t begin = static_cast<int64_t>(chunk) % map.inner_blocks * kChunk;
   const int64_t span = map.inner_blocks == 1 ? map.size[inner] : std::min(kChunk, map.size[inner] - begin);
@@ -108,6 +108,52 @@ void run_chunk(void* arg, size_t chunk) {
       for (int o = 0; o <= map.inputs; ++o) at[o] -= map.operand[o].stride[d] * map.size[d];
       index[d] = 0;
     }
+  }
+  if (map.stream) map.stream_fence();
+}
+
+namespace {
+
+// Rows of few elements that no operand has to be converted for: what run_span asks each time would take as long as the
+// kernel.
+void run_short_rows(const Map& map, const int64_t* at, int64_t rows, int64_t columns, const Block* scratch) {
+  const size_t width = kDTypeBytes[map.type];
+  const void* in[kMaxMapInputs];
+  int64_t step[kMaxOperands];
+  for (int o = 0; o <= map.inputs; ++o) {
+    const Operand& operand = map.operand[o];
+    step[o] = operand.immediate ? 0 : operand.stride[0] * static_cast<int64_t>(width);
+    if (o == 0) continue;
+    in[o - 1] = operand.immediate ? scratch[o - 1].bytes : operand.base + at[o] * static_cast<int64_t>(width);
+  }
+  char* out = map.operand[0].base + at[0] * static_cast<int64_t>(width);
+  for (int64_t row = 0; row < rows; ++row) {
+    map.kernel(out, in, static_cast<size_t>(columns), map.params);
+    out += step[0];
+    for (int i = 0; i < map.inputs; ++i) in[i] = static_cast<const char*>(in[i]) + step[i + 1];
+  }
+}
+
+}  // namespace
+
+void run_part(const Map& map, int64_t row, int64_t column, int64_t rows, int64_t columns) {
+  // Whole rows of operands without gaps are one span.
+  bool joined = columns == map.size[1], direct = !map.stream;
+  int64_t at[kMaxOperands];
+  for (int o = 0; o <= map.inputs; ++o) {
+    const Operand& operand = map.operand[o];
+    const int64_t* const stride = operand.stride;
+    joined = joined && stride[0] == stride[1] * columns;
+    direct = direct && (operand.immediate || (operand.dtype == map.type && stride[1] == 1));
+    at[o] = row * stride[0] + column * stride[1];
+  }
+  if (joined) columns *= rows, rows = 1;
+  Block scratch[kMaxMapInputs];
+  const int filled = lay_out_immediates(map, columns, scratch);
+  if (direct && columns <= map.block) return run_short_rows(map, at, rows, columns, scratch);
+  for (; rows > 0; --rows) {
+    run_span(map, at, columns, scratch, filled);
+    for (int o = 0; o <= map.inputs; ++o) at[o] += map.operand[o].stride[0];
   }
   if (map.stream) map.stream_fence();
 }
@@ -159,7 +205,7 @@ void run_turned(void* arg, size_t chunk) {
   const Map& map = *static_cast<const Map*>(arg);
   const int inner = map.dims - 1;
   Block scratch[kMaxMapInputs];
-  const int filled = lay_out_immediates(map, scratch);
+  const int filled = lay_out_immediates(map, map.size[map.dims - 1], scratch);
   Map tile = map;
   for (int i = 0; i < map.inputs; ++i) {
     if (!(map.turned & 1 << i)) continue;

@@ -1,5 +1,6 @@
 // Programs: how a command's words are read. A command is
-//   opcode | length << 16,  then words by the command's own layout (lib/program/commands.ts writes them).
+//   opcode | kJoined if the next one runs together with it | length << 16,
+// then words by the command's own layout (lib/program/commands.ts writes them).
 // Every word may be hostile: a Reader never reads past the command, resolves slots and checks extents, and turns
 // sticky on the first fault. Runtime layer, no JavaScript types.
 #pragma once
@@ -19,6 +20,9 @@ enum Opcode : int32_t {
   kOpcodeCount
 };
 
+constexpr int32_t kJoined = 1 << 15;
+static_assert(kOpcodeCount <= kJoined);
+
 struct Failure {
   Status status = kOk;
   int32_t command = 0;  // index of the command in its batch
@@ -27,11 +31,17 @@ struct Failure {
   const char* reason = "";
 };
 
+class Chain;
+
+// Reads one command, or one after the other those of a chain.
 class Reader {
  public:
-  // `fixed`: slots are neither defined nor freed.
-  Reader(const int32_t* words, const int32_t* end, SlotTable& slots, Failure& failure, bool fixed)
-      : next_(words), end_(end), slots_(slots), failure_(failure), fixed_(fixed) {}
+  // `fixed`: slots are neither defined nor freed. `chain`: takes what is decoded, instead of its being run; or null.
+  Reader(SlotTable& slots, Failure& failure, bool fixed, Chain* chain)
+      : slots_(slots), failure_(failure), fixed_(fixed), chain_(chain) {}
+  // The next command: its words after the head.
+  void open(const int32_t* words, const int32_t* end) { next_ = words, end_ = end; }
+  Chain* chain() const { return chain_; }
 
   bool ok() const { return failure_.status == kOk; }
   size_t remaining() const { return static_cast<size_t>(end_ - next_); }
@@ -82,7 +92,10 @@ class Reader {
     failure_.status = status;
     failure_.reason = reason;
   }
-  // Takes back the slots that this command defined.
+  void require(bool good, const char* reason) {
+    if (!good) fail(reason);
+  }
+  // Takes back the slots that were defined.
   void undo() {
     for (int i = 0; i < defined_count_; ++i) slots_.release(defined_[i]);
   }
@@ -94,12 +107,15 @@ class Reader {
  private:
   char* operand(DType dtype, int64_t low, int64_t high, bool define);
 
-  const int32_t* next_;
-  const int32_t* end_;
+  static constexpr int kMostDefined = 16;
+
+  const int32_t* next_ = nullptr;
+  const int32_t* end_ = nullptr;
   SlotTable& slots_;
   Failure& failure_;
   const bool fixed_;
-  int32_t defined_[4];
+  Chain* const chain_;
+  int32_t defined_[kMostDefined];
   int defined_count_ = 0;
 };
 

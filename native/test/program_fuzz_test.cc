@@ -243,7 +243,9 @@ Words random_program(Draw& draw) {
   for (int64_t commands = 1 + draw.below(4); commands > 0; --commands) {
     Command command = random_command(draw);
     if (draw.chance(25)) mutate(draw, command);
+    const size_t head = words.size();
     command.append_to(words);
+    if (draw.chance(command.opcode() < kMapOpCount ? 30 : 2)) words[head] |= kJoined;
   }
   return words;
 }
@@ -273,7 +275,7 @@ void fuzz(const KernelTable& kernels, int64_t programs) {
       const Failure& failure = machine.executor.failure();
       size_t at = 0;
       for (int32_t c = 0; c < failure.command; ++c) {
-        ++succeeded[static_cast<size_t>(words[at] & 0xffff)];
+        ++succeeded[static_cast<size_t>(words[at] & (kJoined - 1))];
         at += static_cast<uint32_t>(words[at]) >> 16;
       }
       CHECK(ran == (failure.status == kOk) && ran == (at == words.size()), "status %d after %d", failure.status,
