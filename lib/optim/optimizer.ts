@@ -189,17 +189,22 @@ export abstract class Optimizer<Options extends object> {
 
   /** For compiled programs: what of an update cannot differ from run to run. */
   #guard(): { broken(): string | null } {
-    const layout = (): unknown[] => [
-      this.#loads,
-      this.#maxGradNorm < Infinity,
-      ...this.paramGroups.flatMap((group) => [group.params.length, ...this.stateNames(group)]),
-    ];
-    const before = layout();
-    const same = (now: readonly unknown[]): boolean =>
-      now.length === before.length && now.every((entry, i) => entry === before[i]);
-    return {
-      broken: () => (same(layout()) ? null : `state, options or groups of ${this.constructor.name} are others`),
+    const loads = this.#loads;
+    const clips = this.#maxGradNorm < Infinity;
+    const groups = this.paramGroups.map((group) => ({ count: group.params.length, names: this.stateNames(group) }));
+    // In each run: a loop, and no arrays.
+    const same = (): boolean => {
+      if (loads !== this.#loads || clips !== this.#maxGradNorm < Infinity) return false;
+      if (this.paramGroups.length !== groups.length) return false;
+      for (let i = 0; i < groups.length; i++) {
+        const { count, names } = groups[i]!;
+        const now = this.stateNames(this.paramGroups[i]!);
+        if (count !== this.paramGroups[i]!.params.length || names.length !== now.length) return false;
+        for (let k = 0; k < names.length; k++) if (names[k] !== now[k]) return false;
+      }
+      return true;
     };
+    return { broken: () => (same() ? null : `state, options or groups of ${this.constructor.name} are others`) };
   }
 
   *#allParams(): Generator<Tensor> {

@@ -29,10 +29,10 @@ static_assert(sizeof kDecoders / sizeof *kDecoders == kOpcodeCount - kFirstComma
 
 }  // namespace
 
-void Executor::run(int32_t opcode, Reader& reader) {
-  if (opcode < kMapOpCount) return run_map(reader, kernels_, context(), opcode);
+void Executor::run(int32_t opcode, Reader& reader, const Context& context) {
+  if (opcode < kMapOpCount) return run_map(reader, kernels_, context, opcode);
   if (reader.chain()) return reader.fail("not elementwise, and in a chain");
-  kDecoders[opcode - kFirstCommand](reader, kernels_, context());
+  kDecoders[opcode - kFirstCommand](reader, kernels_, context);
 }
 
 }  // namespace chainrule

@@ -104,10 +104,8 @@ char* Reader::operand(DType dtype, int64_t low, int64_t high, bool define) {
   return slot->block + offset * width;
 }
 
-Context Executor::context() { return {this, run_parallel, allocate_scratch, pool::own_threads(), l2_bytes()}; }
-
 // Decodes a command, and runs it unless it is one of a chain. Returns its length.
-int64_t Executor::take(Reader& reader, const int32_t* words, int64_t left) {
+int64_t Executor::take(Reader& reader, const int32_t* words, int64_t left, const Context& context) {
   const uint32_t head = static_cast<uint32_t>(words[0]);
   const int32_t opcode = static_cast<int32_t>(head & (kJoined - 1));
   const int64_t length = static_cast<int64_t>(head >> 16);
@@ -117,12 +115,13 @@ int64_t Executor::take(Reader& reader, const int32_t* words, int64_t left) {
     return 0;
   }
   reader.open(words + 1, words + length);
-  run(opcode, reader);
+  run(opcode, reader, context);
   return length;
 }
 
 bool Executor::execute(const int32_t* words, int64_t count, const std::atomic<bool>* stop) {
   failure_ = Failure{};
+  const Context context = {this, run_parallel, allocate_scratch, pool::own_threads(), l2_bytes()};
   for (int64_t at = 0; at < count;) {
     if (stop && stop->load(std::memory_order_relaxed)) return false;
     const bool chained = words[at] & kJoined;
@@ -130,11 +129,11 @@ bool Executor::execute(const int32_t* words, int64_t count, const std::atomic<bo
     Reader reader(slots_, failure_, fixed_, chained ? &chain_ : nullptr);
     for (bool joined = true; joined && reader.ok();) {
       joined = words[at] & kJoined;
-      at += take(reader, words + at, count - at);
+      at += take(reader, words + at, count - at, context);
       if (joined && at == count) reader.fail("a chain without an end");
       failure_.command += reader.ok();
     }
-    if (chained && reader.ok()) chain_.run(context());
+    if (chained && reader.ok()) chain_.run(context);
     scratch_->clear();
     if (!reader.ok()) {
       reader.undo();

@@ -32,13 +32,12 @@ class Executor {
   SlotTable& slots() { return slots_; }
   const SlotTable& slots() const { return slots_; }
   const KernelTable& kernels() const { return kernels_; }
-  Context context();
 
  private:
   class Scratch;
   static void* allocate_scratch(void* self, size_t bytes);
-  int64_t take(Reader& reader, const int32_t* words, int64_t left);
-  void run(int32_t opcode, Reader& reader);
+  int64_t take(Reader& reader, const int32_t* words, int64_t left, const Context& context);
+  void run(int32_t opcode, Reader& reader, const Context& context);
 
   const KernelTable& kernels_;
   SlotTable own_;
