@@ -1,7 +1,7 @@
 // What is in force where code runs: grad mode, open scope, hooks on saved tensors. Lowest layer, knows no tensors.
 // Synchronous code shares one mutable context; an async function gets one of its own that follows its awaits.
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { Observer } from './autograd/tape.ts';
+import type { Observer } from './autograd/observer.ts';
 import { ArgumentError } from './errors.ts';
 
 /** What was made while a scope is open, and what of it shall outlive the scope. */

@@ -55,3 +55,6 @@ export * as random from './random/random.ts';
 export { Generator, type GeneratorState, manualSeed } from './random.ts';
 export { buildInfo, getNumThreads, setNumThreads } from './runtime.ts';
 export { keep, scope, Tensor } from './tensor.ts';
+export { type TraceOptions, trace } from './viz/trace.ts';
+export type { Trace, TraceEdge, TraceNode, TraceNumber, TraceStep, TraceValues } from './viz/trace-format.ts';
+export { parseTrace } from './viz/trace-format.ts';

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 const LAYERS = [
   ['errors', 'shape', 'dtype', 'arguments', 'call-site', 'context', 'native', 'runtime'],
   ['program/'],
-  ['random', 'tensor', 'autograd/tape', 'autograd/grad-mode'],
+  ['random', 'tensor', 'autograd/observer', 'autograd/tape', 'autograd/grad-mode'],
   ['ops/'],
   ['autograd/', 'print'],
   ['methods'],

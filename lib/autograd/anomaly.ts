@@ -6,7 +6,8 @@ import { toTypedArray } from '../ops/read.ts';
 import type { Storage } from '../program/storage.ts';
 import { show } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
-import type { Node, Observer } from './tape.ts';
+import type { Observer } from './observer.ts';
+import type { Node } from './tape.ts';
 
 type Numbers = ArrayLike<number>;
 /** Values of a tensor; of all examples inside vmap; none of whole numbers and bool, which are always finite. */

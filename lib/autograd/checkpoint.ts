@@ -224,7 +224,8 @@ export class Region {
     const present = [...this.#generators.keys()].map((generator) => generator.bookmark());
     for (const rewind of this.#generators.values()) rewind();
     const hooks = { pack: (t: Tensor) => this.#keepAgain(t, stop), unpack: (i: number) => this.#values![i]! };
-    const change = { grad: true, stopped: false, savedHooks: hooks as unknown as SavedHooks, observer: null };
+    const observer = current().observer?.again ?? null;
+    const change = { grad: true, stopped: false, savedHooks: hooks as unknown as SavedHooks, observer };
     try {
       return withLevels(this.#levels, () => within('checkpoint', change, () => scope(() => fn(...args))));
     } catch (error) {

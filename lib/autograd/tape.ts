@@ -313,12 +313,6 @@ export function recording(inputs: readonly (Tensor | null)[]): boolean {
   return false;
 }
 
-/** Sees what happens on the tape; set in the context by detectAnomaly. */
-export interface Observer {
-  recorded(node: Node, out: Tensor, inputs: readonly (Tensor | null)[]): void;
-  differentiated(node: Node, g: Tensor, gradients: readonly (Tensor | null)[]): void;
-}
-
 type Propagate = (
   out: Tensor,
   rule: Rule,

@@ -1,6 +1,7 @@
 // Module: a tree of parts with parameters, found by looking at each module's own properties. Layer nn: it uses the
 // public tensor API only, and knows no concrete layer.
 import { noGrad } from '../autograd/grad-mode.ts';
+import { current } from '../context.ts';
 import type { DType } from '../dtype.ts';
 import { ArgumentError } from '../errors.ts';
 import { capturing, type Guard } from '../program/recorder.ts';
@@ -30,9 +31,15 @@ export abstract class Module<Inputs extends unknown[] = [input: Tensor], Output 
   /** `forward`, then the forward hooks in the order of registration. */
   call(...inputs: Inputs): Output {
     capturing()?.guard(this, () => this.#guard());
-    let output = this.forward(...inputs);
-    for (const hook of this.#hooks) output = (hook(inputs, output) as Output | undefined) ?? output;
-    return output;
+    const { observer } = current();
+    observer?.entered?.(this);
+    try {
+      let output = this.forward(...inputs);
+      for (const hook of this.#hooks) output = (hook(inputs, output) as Output | undefined) ?? output;
+      return output;
+    } finally {
+      observer?.left?.();
+    }
   }
 
   /** Calls `hook` after every `call`; what it returns, unless undefined, replaces the output. Returns how to remove it. */
