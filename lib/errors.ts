@@ -26,7 +26,7 @@ export class DTypeError extends coded('ERR_DTYPE') {}
 export class IndexError extends coded('ERR_INDEX') {}
 /** An argument of the wrong kind or outside its domain. */
 export class ArgumentError extends coded('ERR_ARG') {}
-/** A tensor used after `dispose()` or after its scope ended. */
+/** A tensor used after `dispose()` or after its scope ended; a writer after `close()`. */
 export class DisposedError extends coded('ERR_DISPOSED') {}
 /** A rule of differentiation broken: a freed graph, a changed saved value, a gradient of the wrong shape. */
 export class AutogradError extends coded('ERR_AUTOGRAD') {}

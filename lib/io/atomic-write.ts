@@ -24,10 +24,12 @@ export function writeFileAtomic(file: string, chunks: Iterable<Uint8Array>): voi
   syncDirectory(path.dirname(file));
 }
 
-function writeAll(handle: number, chunk: Uint8Array): void {
+/** Writes from `position` on, or, without one, where the handle is. */
+export function writeAll(handle: number, chunk: Uint8Array, position: number | null = null): void {
   // A call of the system writes less than 2 GiB, and perhaps less than it was given.
   for (let done = 0; done < chunk.length; ) {
-    done += writeSync(handle, chunk, done, Math.min(chunk.length - done, 2 ** 30));
+    const count = Math.min(chunk.length - done, 2 ** 30);
+    done += writeSync(handle, chunk, done, count, position === null ? null : position + done);
   }
 }
 
