@@ -1,7 +1,7 @@
 // The MNIST example: its reader, its options, its tables, and the program as a user runs it.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
@@ -122,8 +122,13 @@ describe('the data', () => {
 describe('options and report', () => {
   it('has defaults and takes what makes sense', () => {
     expect(parseOptions([])).toMatchObject({ batch: 128, threads: null, out: 'runs/mnist.safetensors', help: false });
+    expect(parseOptions([])).toMatchObject({ tensorboard: null, metrics: null });
     const args = ['--epochs', '3', '--batch=64', '--lr', '1e-4', '--seed', '7', '--threads', '2', '--out', 'a/b', '-h'];
-    expect(parseOptions(args)).toEqual({ epochs: 3, batch: 64, lr: 1e-4, seed: 7, threads: 2, out: 'a/b', help: true });
+    const files = { tensorboard: 'runs/a', metrics: 'c' };
+    expect(parseOptions([...args, '--tensorboard', 'runs/a', '--metrics', 'c'])).toEqual({
+      ...{ epochs: 3, batch: 64, lr: 1e-4, seed: 7, threads: 2, out: 'a/b', help: true },
+      ...files,
+    });
   });
 
   it.each([
@@ -184,7 +189,9 @@ describe('npm start', () => {
 
   it('learns, reports and saves what it has learnt', async () => {
     const file = path.join(directory, 'runs', 'mnist.safetensors');
-    const { code, out, err } = await run(['--epochs', '1', '--batch', '256', '--out', file]);
+    const [board, lines] = [path.join(directory, 'board'), path.join(directory, 'lines.jsonl')];
+    const args = ['--epochs', '1', '--batch', '256', '--out', file, '--tensorboard', board, '--metrics', lines];
+    const { code, out, err } = await run(args);
     expect([code, err]).toEqual([0, '']);
     expect(out).toMatch(/^epoch 1\/1 {2}loss 0\.\d+ {2}train 9\d\.\d\d % {2}test 9\d\.\d\d % {2}\d+\.\d\d s$/m);
     expect(out).not.toContain('\u001b');
@@ -194,6 +201,22 @@ describe('npm start', () => {
     const { tensors, metadata } = io.loadSafetensors(file);
     expect([...tensors.keys()]).toEqual(['0.weight', '0.bias', '2.weight', '2.bias', '4.weight', '4.bias']);
     expect(metadata.get('steps')).toBe('235');
+
+    const [metrics, ...more] = io.readMetrics(lines);
+    expect(more).toEqual([]);
+    const gradients = ['gradient/0', 'gradient/2', 'gradient/4'];
+    const names = ['step', 'epoch', 'loss', 'lr', 'accuracy/train', 'accuracy/test', 'seconds', ...gradients];
+    expect(Object.keys(metrics!)).toEqual(names);
+    expect(metrics).toMatchObject({ step: 235, epoch: 1, lr: 0.001 });
+    expect((100 * Number(metrics!['accuracy/test'])).toFixed(2)).toBe(accuracy.toFixed(2));
+    expect(Number(/loss (\S+)/.exec(out)![1])).toBeCloseTo(Number(metrics!.loss), 4);
+    for (const name of gradients) expect(Number(metrics![name])).toBeGreaterThan(0);
+    const [events, ...others] = readdirSync(board);
+    expect(others).toEqual([]);
+    const written = readFileSync(path.join(board, events!), 'latin1');
+    for (const name of [...names.slice(1), 'loss/step', '0.weight', '4.bias', '0/weight', 'CrossEntropy']) {
+      expect(written).toContain(name);
+    }
   });
 
   it('saves and leaves with 130 on Ctrl-C', async () => {

@@ -1,5 +1,6 @@
 // Trains a network of three layers to read handwritten digits, saves it, and proves that what was saved is what was
 // trained: `npm start`, or `npm start -- --help`.
+import path from 'node:path';
 import {
   buildInfo,
   compile,
@@ -16,9 +17,12 @@ import { prepareOutput, runMain } from '../command-line.ts';
 import { CLASSES, loadMnist, type Mnist, PIXELS } from './mnist.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
 import { accuracyOf, type Confusion, confusionTable, Progress, percent } from './report.ts';
+import { Telemetry } from './telemetry.ts';
 
 /** Of one epoch to that of the next. */
 const LR_DECAY = 0.6;
+/** Images whose gradients are looked at after each epoch. */
+const PROBED = 1000;
 
 const createModel = (): nn.Sequential =>
   new nn.Sequential(
@@ -31,6 +35,7 @@ const createModel = (): nn.Sequential =>
 
 /** Trains for the epochs asked for, or until the signal and the end of the step. */
 async function train(model: nn.Sequential, training: Mnist, test: Mnist, options: Options, signal: AbortSignal) {
+  using telemetry = new Telemetry(options.tensorboard, options.metrics);
   const criterion = new nn.CrossEntropyLoss();
   const optimizer = new optim.Adam(model.parameters(), { lr: options.lr });
   const loader = new data.DataLoader(training, { batchSize: options.batch, shuffle: true });
@@ -42,23 +47,31 @@ async function train(model: nn.Sequential, training: Mnist, test: Mnist, options
     optimizer.step();
     return loss;
   });
+  const [images, labels] = training.tensors.map((t) => t.narrow(0, 0, PROBED)) as [Tensor, Tensor];
+  const probe = () => criterion.call(model.call(images), labels);
+  telemetry.graph(model, probe);
 
   for (let epoch = 1; epoch <= options.epochs; epoch++) {
     progress.start(epoch, loader.length);
     // With for await the event loop turns between batches, so that Ctrl-C is seen.
     for await (const [images, labels] of loader) {
-      progress.step(step(images, labels).item());
+      const loss = step(images, labels).item();
+      progress.step(loss);
+      telemetry.step(loss);
       if (signal.aborted) break;
     }
     const { loss, seconds } = progress.stop();
     if (signal.aborted) break;
-    for (const group of optimizer.paramGroups) group.lr *= LR_DECAY;
 
-    const accuracy = [training, test].map((part) => percent(accuracyOf(evaluate(model, part))));
+    const { lr } = optimizer.paramGroups[0]!;
+    const [trained, tested] = [training, test].map((part) => accuracyOf(evaluate(model, part))) as [number, number];
     console.log(
-      `epoch ${epoch}/${options.epochs}  loss ${loss.toFixed(4)}  train ${accuracy[0]}  test ${accuracy[1]}  ` +
+      `epoch ${epoch}/${options.epochs}  loss ${loss.toFixed(4)}  train ${percent(trained)}  test ${percent(tested)}  ` +
         `${seconds.toFixed(2)} s`,
     );
+    const metrics = { epoch, loss, lr, 'accuracy/train': trained, 'accuracy/test': tested, seconds };
+    telemetry.epoch(metrics, model, probe);
+    for (const group of optimizer.paramGroups) group.lr *= LR_DECAY;
   }
   return progress;
 }
@@ -80,6 +93,8 @@ async function main(args: string[]): Promise<void> {
   const options = parseOptions(args);
   if (options.help) return console.log(USAGE);
   prepareOutput(options.out);
+  if (options.metrics !== null) prepareOutput(options.metrics, '--metrics');
+  if (options.tensorboard !== null) prepareOutput(path.join(options.tensorboard, 'events'), '--tensorboard');
   if (options.threads !== null) setNumThreads(options.threads);
   manualSeed(options.seed);
   const interrupt = new AbortController();

@@ -9,6 +9,9 @@ export const USAGE = `Usage: npm start -- [options]
   --seed N       of the weights and of the order of the images (default 42)
   --threads N    default: what the machine, or the container, has
   --out FILE     where to save the weights (default runs/mnist.safetensors)
+  --tensorboard DIR
+                 curves, histograms of the weights and the graph, for TensorBoard
+  --metrics FILE the numbers of each epoch, appended as lines of JSON
   --help         show this`;
 
 export interface Options {
@@ -18,6 +21,8 @@ export interface Options {
   seed: number;
   threads: number | null;
   out: string;
+  tensorboard: string | null;
+  metrics: string | null;
   help: boolean;
 }
 
@@ -28,6 +33,8 @@ const OPTIONS = {
   seed: text('42'),
   threads: { type: 'string' },
   out: text('runs/mnist.safetensors'),
+  tensorboard: { type: 'string' },
+  metrics: { type: 'string' },
   help: { type: 'boolean', short: 'h', default: false },
 } as const;
 
@@ -40,6 +47,8 @@ export function parseOptions(args: string[]): Options {
     seed: integer('seed', values.seed, 0, 2 ** 32 - 1),
     threads: values.threads === undefined ? null : integer('threads', values.threads, 1, 1024),
     out: values.out,
+    tensorboard: values.tensorboard ?? null,
+    metrics: values.metrics ?? null,
     help: values.help,
   };
 }
