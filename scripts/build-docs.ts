@@ -1,4 +1,4 @@
-// Runs the code of docs/lesson, docs/autograd.md, docs/compile.md and docs/trace.md and writes what it prints into the pages; with
+// Runs the code of docs/lesson and of the guides (GUIDES) and writes what it prints into the pages; with
 // --check, fails where a page differs.
 // A block ```ts is code, and the block ```text right after it its output. All code of a page is one module, in which
 // 'chainrule' is lib/index.ts. A block ```ts throws must throw; its output ends with the error.
@@ -123,7 +123,7 @@ function pagesIn(directory: string): string[] {
   return names.map((name) => path.resolve(ROOT, directory, name));
 }
 
-const GUIDES = ['docs/autograd.md', 'docs/compile.md', 'docs/trace.md'].map((page) => path.join(ROOT, page));
+const GUIDES = ['autograd', 'compile', 'trace', 'telemetry'].map((page) => path.join(ROOT, `docs/${page}.md`));
 const pages = asked === undefined ? [...pagesIn('docs/lesson'), ...GUIDES] : pagesIn(asked);
 // Written outputs move the lines below them, which errors tell: a second pass settles that.
 for (let pass = 0; pass < 3; pass++) {
