@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 // From low to high: a file imports from its own layer and lower ones. The first layer that names a file has it.
 const LAYERS = [
-  ['errors', 'shape', 'dtype', 'arguments', 'call-site', 'context', 'native', 'runtime'],
+  ['errors', 'shape', 'dtype', 'text', 'arguments', 'call-site', 'context', 'native', 'runtime'],
   ['program/'],
   ['random', 'tensor', 'autograd/observer', 'autograd/tape', 'autograd/grad-mode'],
   ['ops/'],

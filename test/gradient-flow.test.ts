@@ -113,6 +113,8 @@ describe('gradientFlow', () => {
       'zero grads',
       '|weight grad|',
       'ratio',
+      '1e+1',
+      '1e+3',
     ]);
     expect(lines[2]!.split(/ {2,}/)).toEqual([
       '1',
@@ -124,11 +126,45 @@ describe('gradientFlow', () => {
       '0.0 %',
       '-',
       '6.40e+0',
+      // 24 places for two decades: log10(154) is 2.19.
+      `|${'#'.repeat(14)}`,
+      '|',
     ]);
     expect(new Set(lines.map((line) => line.length)).size).toBe(1);
     expect(inspect(flow)).toBe(String(flow));
     expect(flow.map(({ type }) => type)).toEqual(['Linear', 'ReLU', 'Linear']);
     expect(Object.keys(flow)).toEqual(['0', '1', '2']);
+  });
+
+  it('draws a bar for each gradient on a scale of whole decades', () => {
+    const scaled = (factors: readonly number[]): string[] => {
+      class Scale extends nn.Module {
+        readonly factor: number;
+        constructor(factor: number) {
+          super();
+          this.factor = factor;
+        }
+        override forward(x: Tensor): Tensor {
+          return x.mul(this.factor);
+        }
+      }
+      const model = new nn.Sequential(...factors.map((factor) => new Scale(factor)));
+      const flow = gradientFlow(model, () => model.call(f64([1]).requiresGrad_()).sum());
+      return String(flow)
+        .split('\n')
+        .map((line) => line.slice(-26));
+    };
+    // The gradient after layer i is the product of the factors behind it: 0, 1e-6, 1e-3, 1.
+    expect(scaled([1, 0, 1e-3, 1e-3])).toEqual([
+      '1e-6                  1e+0',
+      `|${' '.repeat(24)}|`,
+      `|#${' '.repeat(23)}|`,
+      `|${'#'.repeat(12)}${' '.repeat(12)}|`,
+      `|${'#'.repeat(24)}|`,
+    ]);
+    // Equal gradients are no reason for a bar to be full: the scale has a decade at least.
+    expect(scaled([1, 1])[0]).toBe('1e+0                  1e+1');
+    expect(scaled([1, 0]).slice(1)).toEqual([`|${' '.repeat(24)}|`, `|#${' '.repeat(23)}|`]);
   });
 
   it('has a row for each call of a module, and none for one that did not run', () => {

@@ -1,56 +1,15 @@
 // How a gradient flows back through a model, layer by layer, and which units let none through. Layer nn.
 
-import { inspect } from 'node:util';
 import { checkOptions } from '../arguments.ts';
 import { grad } from '../autograd/backward.ts';
 import { enableGrad, noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import { checkDim, describe, show } from '../shape.ts';
 import { checkTensor, scope, Tensor } from '../tensor.ts';
+import { bar, type Column, printsAs, table } from '../text.ts';
 import { ReLU, ReLU6 } from './activations.ts';
-import { type AnyModule, Module } from './module.ts';
-
-// ---- watching a model ---------------------------------------------------------------------------------------------------
-interface Seen {
-  /** The module's dotted name; `name#2` for its second call in one forward pass. */
-  readonly name: string;
-  readonly module: AnyModule;
-  readonly output: Tensor;
-}
-
-function checkModel(op: string, model: unknown): asserts model is AnyModule {
-  if (!(model instanceof Module)) throw new ArgumentError(`${op}: the model is ${describe(model)}. Expected a module.`);
-}
-
-/** Runs fn, and calls `see` with the output of every call of a module that is `wanted`, in the order of the calls. */
-function watching<T>(
-  model: AnyModule,
-  wanted: (module: AnyModule) => boolean,
-  see: (seen: Seen) => void,
-  fn: (forget: () => void) => T,
-): T {
-  const calls = new Map<AnyModule, number>();
-  const removers: (() => void)[] = [];
-  for (const [path, module] of model.namedModules()) {
-    if (!wanted(module)) continue;
-    const name = path === '' ? module.constructor.name : path;
-    removers.push(
-      module.registerForwardHook((_, output) => {
-        const call = (calls.get(module) ?? 0) + 1;
-        calls.set(module, call);
-        // A layer may return its state as well, after its output.
-        const first: unknown = Array.isArray(output) ? output[0] : output;
-        if (first instanceof Tensor) see({ name: call === 1 ? name : `${name}#${call}`, module, output: first });
-        return undefined;
-      }),
-    );
-  }
-  try {
-    return fn(() => calls.clear());
-  } finally {
-    for (const remove of removers) remove();
-  }
-}
+import type { AnyModule } from './module.ts';
+import { checkModel, inEvalMode, type Seen, watching } from './watch.ts';
 
 const isLeaf = (module: AnyModule): boolean => module.children().next().done === true;
 
@@ -87,8 +46,11 @@ export function gradientFlow(model: AnyModule, loss: () => Tensor): GradientFlow
   }
   return asTable(
     scope(() => {
-      const layers: Seen[] = [];
-      const value = enableGrad(() => watching(model, isLeaf, (seen) => layers.push(seen), loss));
+      const layers: Layer[] = [];
+      const see = ({ name, module, outputs: [output] }: Seen): void => {
+        if (output !== undefined) layers.push({ name, module, output });
+      };
+      const value = enableGrad(() => watching(model, isLeaf, see, loss));
       checkTensor(op, value, 'loss');
       if (value.numel !== 1)
         throw new ShapeError(`${op}: a loss of shape ${show(value.shape)}. Expected one number, as after mean().`);
@@ -98,7 +60,11 @@ export function gradientFlow(model: AnyModule, loss: () => Tensor): GradientFlow
   );
 }
 
-function measure(layers: readonly Seen[], loss: Tensor): LayerFlow[] {
+interface Layer extends Omit<Seen, 'outputs'> {
+  readonly output: Tensor;
+}
+
+function measure(layers: readonly Layer[], loss: Tensor): LayerFlow[] {
   const weights = layers.map(({ module }) => weightsOf(module));
   const targets = [...new Set([...layers.map(({ output }) => output), ...weights.flat()])].filter(
     (t) => t.requiresGrad,
@@ -145,31 +111,36 @@ function spread(output: Tensor): LayerFlow['activation'] {
 const scientific = (value: number | null): string => value?.toExponential(2) ?? '-';
 const share = (value: number | undefined): string => (value === undefined ? '-' : `${(100 * value).toFixed(1)} %`);
 
-const COLUMNS: readonly [title: string, cell: (layer: LayerFlow) => string][] = [
-  ['layer', ({ name }) => name],
-  ['type', ({ type }) => type],
-  ['mean', ({ activation }) => scientific(activation.mean)],
-  ['std', ({ activation }) => scientific(activation.std)],
-  ['zeros', ({ activation }) => share(activation.zeros)],
-  ['|gradient|', ({ gradient }) => scientific(gradient?.norm ?? null)],
-  ['zero grads', ({ gradient }) => share(gradient?.zeros)],
-  ['|weight grad|', ({ weightGradNorm }) => scientific(weightGradNorm)],
-  ['ratio', ({ ratio }) => scientific(ratio)],
+const COLUMNS: readonly Column<LayerFlow>[] = [
+  { title: 'layer', cell: ({ name }) => name, left: true },
+  { title: 'type', cell: ({ type }) => type, left: true },
+  { title: 'mean', cell: ({ activation }) => scientific(activation.mean) },
+  { title: 'std', cell: ({ activation }) => scientific(activation.std) },
+  { title: 'zeros', cell: ({ activation }) => share(activation.zeros) },
+  { title: '|gradient|', cell: ({ gradient }) => scientific(gradient?.norm ?? null) },
+  { title: 'zero grads', cell: ({ gradient }) => share(gradient?.zeros) },
+  { title: '|weight grad|', cell: ({ weightGradNorm }) => scientific(weightGradNorm) },
+  { title: 'ratio', cell: ({ ratio }) => scientific(ratio) },
 ];
+const BAR = 24;
 
-/** Names to the left, numbers to the right. */
-function table(layers: GradientFlow): string {
-  const lines = [COLUMNS.map(([title]) => title), ...layers.map((layer) => COLUMNS.map(([, cell]) => cell(layer)))];
-  const widths = COLUMNS.map((_, c) => Math.max(...lines.map((line) => line[c]!.length)));
-  const pad = (cell: string, c: number): string => (c < 2 ? cell.padEnd(widths[c]!) : cell.padStart(widths[c]!));
-  return lines.map((line) => line.map(pad).join('  ').trimEnd()).join('\n');
+/** |gradient| of each layer as a bar on a logarithmic scale of whole decades, whose ends are the title. */
+function bars(layers: GradientFlow): Column<LayerFlow> {
+  const exponent = ({ gradient }: LayerFlow): number => Math.log10(gradient?.norm ?? 0);
+  const exponents = layers.map(exponent).filter(Number.isFinite);
+  const low = exponents.reduce((a, b) => Math.min(a, Math.floor(b)), Number.POSITIVE_INFINITY);
+  const high = exponents.reduce((a, b) => Math.max(a, Math.ceil(b)), low + 1);
+  const ends = exponents.length === 0 ? ['', ''] : [low, high].map((end) => `1e${end < 0 ? '' : '+'}${end}`);
+  const filled = (layer: LayerFlow): string => {
+    const at = exponent(layer);
+    return Number.isFinite(at) ? bar(Math.max((at - low) / (high - low), Number.MIN_VALUE), BAR) : ' '.repeat(BAR);
+  };
+  return { title: ends[0] + ends[1]!.padStart(BAR + 2 - ends[0]!.length), cell: (layer) => `|${filled(layer)}|` };
 }
 
 /** The rows as an array like any other, which prints as a table. */
-function asTable(layers: LayerFlow[]): GradientFlow {
-  const value = (): string => table(layers);
-  return Object.defineProperties(layers, { toString: { value }, [inspect.custom]: { value } });
-}
+const asTable = (layers: LayerFlow[]): GradientFlow =>
+  printsAs(layers, () => table([...COLUMNS, bars(layers)], layers));
 
 // ---- dead units ---------------------------------------------------------------------------------------------------------
 /** The units of one layer of ReLUs. */
@@ -218,7 +189,8 @@ export function deadUnits(
     );
   }
   const alwaysOff = new Map<string, Uint8Array>();
-  const see = ({ name, module, output }: Seen): void => {
+  const see = ({ name, module, outputs: [output] }: Seen): void => {
+    if (output === undefined) return;
     const off = offFor(op, output, offOf(module)!, dim);
     const before = alwaysOff.get(name) ?? off;
     if (before.length !== off.length) {
@@ -229,27 +201,16 @@ export function deadUnits(
       off.map((value, unit) => value & before[unit]!),
     );
   };
-  const modes = [...model.modules()].map((module) => [module, module.training] as const);
-  model.eval();
-  try {
-    watching(
-      model,
-      (module) => offOf(module) !== undefined,
-      see,
-      (forget) => {
-        let count = 0;
-        for (const batch of batches) {
-          forget();
-          scope(() => void noGrad(() => model.call(inputOf(op, batch))));
-          count++;
-        }
-        if (count === 0)
-          throw new ArgumentError(`${op}: there are no batches. Of no inputs, every unit is off for all.`);
-      },
-    );
-  } finally {
-    for (const [module, training] of modes) module.training = training;
-  }
+  const run = (forget: () => void): void => {
+    let count = 0;
+    for (const batch of batches) {
+      forget();
+      scope(() => void noGrad(() => model.call(inputOf(op, batch))));
+      count++;
+    }
+    if (count === 0) throw new ArgumentError(`${op}: there are no batches. Of no inputs, every unit is off for all.`);
+  };
+  inEvalMode(model, () => watching(model, (module) => offOf(module) !== undefined, see, run));
   return [...alwaysOff].map(([name, off]) => ({ name, units: off.length, dead: indicesOf(off) }));
 }
 
