@@ -47,6 +47,7 @@ export {
 export * as io from './io/io.ts';
 export { type DeadUnits, deadUnits, type GradientFlow, gradientFlow, type LayerFlow } from './nn/flow.ts';
 export * as nn from './nn/nn.ts';
+export { type ModelSummary, type ModuleSummary, type SummaryOptions, summary } from './nn/summary.ts';
 export { getFloat32MatmulPrecision, type MatmulPrecision, setFloat32MatmulPrecision } from './ops/gemm.ts';
 export * from './ops/index.ts';
 export * as optim from './optim/optim.ts';
