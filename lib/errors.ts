@@ -36,3 +36,5 @@ export class MemoryError extends coded('ERR_OUT_OF_MEMORY') {}
 export class FormatError extends coded('ERR_FORMAT') {}
 /** Something that a compiled program cannot replay. */
 export class CaptureError extends coded('ERR_CAPTURE') {}
+/** A library that one feature needs and that is not installed. */
+export class DependencyError extends coded('ERR_DEPENDENCY') {}

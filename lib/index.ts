@@ -37,6 +37,7 @@ export {
   AutogradError,
   CaptureError,
   ChainruleError,
+  DependencyError,
   DisposedError,
   DTypeError,
   FormatError,
@@ -56,6 +57,8 @@ export * as random from './random/random.ts';
 export { Generator, type GeneratorState, manualSeed } from './random.ts';
 export { buildInfo, getNumThreads, setNumThreads } from './runtime.ts';
 export { keep, scope, Tensor } from './tensor.ts';
+export { flowToSvg } from './viz/flow-plot.ts';
+export { type GraphOptions, toDot, toSvg } from './viz/graph.ts';
 export { type TraceOptions, trace } from './viz/trace.ts';
 export type { Trace, TraceEdge, TraceNode, TraceNumber, TraceStep, TraceValues } from './viz/trace-format.ts';
 export { parseTrace } from './viz/trace-format.ts';

@@ -22,7 +22,7 @@ export interface BackwardOptions {
 let visits = 0;
 
 /** All nodes from which gradients flow, newest first: along every path a node comes before its inputs. */
-function reachable(roots: readonly Node[]): Node[] {
+export function reachable(roots: readonly Node[]): Node[] {
   const visit = ++visits;
   const found: Node[] = [];
   const stack: Node[] = [];
