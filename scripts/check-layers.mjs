@@ -15,6 +15,7 @@ const LAYERS = [
   ['compile/'],
   ['nn/', 'optim/', 'data/', 'io/', 'random/', 'viz/'],
   ['index'],
+  ['cli/'],
 ];
 const BARRELS = ['ops/index.ts', 'optim/lr-scheduler.ts', 'index.ts'];
 // What users see as `nn`, `optim`, …: gathers its directory, for index.ts alone.
