@@ -28,6 +28,14 @@ export function bar(share: number, width: number): string {
   return '#'.repeat(filled).padEnd(width);
 }
 
+/** Exponents of ten between which all positive numbers of a list lie, a decade apart at least; null without any. */
+export function decades(values: readonly number[]): readonly [low: number, high: number] | null {
+  const exponents = values.map(Math.log10).filter(Number.isFinite);
+  if (exponents.length === 0) return null;
+  const low = exponents.reduce((a, b) => Math.min(a, Math.floor(b)), Number.POSITIVE_INFINITY);
+  return [low, exponents.reduce((a, b) => Math.max(a, Math.ceil(b)), low + 1)];
+}
+
 const BINARY = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
 export function bytesText(bytes: number): string {

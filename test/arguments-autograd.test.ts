@@ -20,7 +20,7 @@ const VALUES: readonly unknown[] = [
 const FUNCTIONS = [
   ...(['jvp', 'vjp', 'jacobian', 'hessian', 'hvp', 'vmap', 'checkpoint', 'checkpointSequential'] as const),
   ...(['gradcheck', 'gradgradcheck', 'numericalDerivative', 'detectAnomaly', 'savedTensorsHooks'] as const),
-  ...(['gradientFlow', 'deadUnits', 'grad', 'backward'] as const),
+  ...(['gradientFlow', 'deadUnits', 'summary', 'toDot', 'grad', 'backward'] as const),
 ];
 type Anything = (...args: unknown[]) => unknown;
 const library = chainrule as unknown as Record<string, Anything>;

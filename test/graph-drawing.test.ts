@@ -146,8 +146,8 @@ describe('flowToSvg', () => {
     // Three gradients of outputs, two of weights; the legend has two more.
     expect(svg.match(/aria-roledescription="point"/g)).toHaveLength(5);
     expect(svg).toContain('>|gradient|<');
-    const names = [...svg.matchAll(/>(0|1|2)<\/text>/g)].map(([, name]) => name);
-    expect(names).toEqual(['0', '1', '2']);
+    const rows = [...svg.matchAll(/>(\d \w+)<\/text>/g)].map(([, row]) => row);
+    expect(rows).toEqual(['0 Linear', '1 Sigmoid', '2 Linear']);
   });
 
   it('says in words what has no place on a logarithmic scale', async () => {
@@ -161,9 +161,14 @@ describe('flowToSvg', () => {
     });
     const flow = [layer('a<b>', 1), layer('dead', 0), layer('cut', null), layer('bad', Number.NaN)];
     const svg = await flowToSvg(flow);
-    for (const text of ['a&lt;b&gt;', 'dead', 'cut', 'bad', '0', 'none', 'NaN'])
+    for (const text of ['a&lt;b&gt; ReLU', 'dead ReLU', 'cut ReLU', 'bad ReLU', '0', 'none', 'NaN']) {
       expect(svg).toContain(`>${text}</text>`);
+    }
     expect(svg.match(/aria-roledescription="point"/g)).toHaveLength(1);
+    const wide = await flowToSvg([layer('small', 1e-323), layer('large', 1.7e308)]);
+    expect([...wide.matchAll(/"point" transform="translate\((\d+)/g)].map(([, x]) => Number(x))).toEqual([0, 419]);
+    expect(wide).not.toMatch(/NaN|Infinity/);
+    expect(await flowToSvg([])).toMatch(/^<svg/);
     await expect(flowToSvg([{}] as never)).rejects.toThrow(/flowToSvg: got an array of 1\. Expected what gradientFlow/);
   });
 });

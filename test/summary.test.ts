@@ -126,7 +126,7 @@ outputs of one forward pass: 448 B`);
       [2, 3, 6],
     ];
     const dtype = ['int32', 'float32'] as const;
-    expect(summary(new Pair() as nn.AnyModule, shapes, { dtype }).rows[0]!.outputShapes).toEqual([[2, 3, 10]]);
+    expect(summary(new Pair(), shapes, { dtype }).rows[0]!.outputShapes).toEqual([[2, 3, 10]]);
     expect(summary(new nn.Embedding(10, 4), [7], { dtype: 'int32' }).rows[0]!.outputShapes).toEqual([[7, 4]]);
     expect(summary(new nn.ReLU(), []).rows[0]!.outputShapes).toEqual([[]]);
   });

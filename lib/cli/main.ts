@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The program `chainrule`: a table of subcommands, and how each of them fails. Layer cli.
 import { ChainruleError } from '../errors.ts';
+import { plain } from '../text.ts';
 import { type Command, UsageError } from './command.ts';
 import { step } from './step.ts';
 
@@ -28,7 +29,8 @@ try {
     console.error(`chainrule: ${error.message}\n\n${usage()}`);
     process.exitCode = 2;
   } else if (error instanceof ChainruleError) {
-    console.error(`chainrule: ${error.message}`);
+    // It may quote a file, which may be anything.
+    console.error(`chainrule: ${plain(error.message)}`);
     process.exitCode = 1;
   } else throw error;
 }

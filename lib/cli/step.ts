@@ -64,10 +64,14 @@ async function walk(trace: Trace): Promise<void> {
       state = next;
       draw();
     }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EIO') throw error;
   } finally {
     stdout.off('resize', draw);
     leave();
   }
+  // The keys ended: the terminal is gone, and Node.js would fail to reset it on the way out.
+  process.kill(process.pid, 'SIGHUP');
 }
 
 /** Takes the terminal. Returns how to give it back, which a signal and the end of the process do by themselves. */
@@ -76,7 +80,11 @@ function enter(): () => void {
   const leave = (): void => {
     process.off('exit', leave);
     for (const signal of SIGNALS) process.off(signal, killed);
-    stdin.setRawMode(false).pause();
+    // A terminal that is gone has no mode.
+    stdin
+      .on('error', () => {})
+      .setRawMode(false)
+      .pause();
     stdout.write(LEAVE);
   };
   const killed = (signal: NodeJS.Signals): void => {

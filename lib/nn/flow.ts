@@ -6,7 +6,7 @@ import { enableGrad, noGrad } from '../autograd/grad-mode.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import { checkDim, describe, show } from '../shape.ts';
 import { checkTensor, scope, Tensor } from '../tensor.ts';
-import { bar, type Column, printsAs, table } from '../text.ts';
+import { bar, type Column, decades, printsAs, table } from '../text.ts';
 import { ReLU, ReLU6 } from './activations.ts';
 import type { AnyModule } from './module.ts';
 import { checkModel, inEvalMode, type Seen, watching } from './watch.ts';
@@ -126,16 +126,15 @@ const BAR = 24;
 
 /** |gradient| of each layer as a bar on a logarithmic scale of whole decades, whose ends are the title. */
 function bars(layers: GradientFlow): Column<LayerFlow> {
-  const exponent = ({ gradient }: LayerFlow): number => Math.log10(gradient?.norm ?? 0);
-  const exponents = layers.map(exponent).filter(Number.isFinite);
-  const low = exponents.reduce((a, b) => Math.min(a, Math.floor(b)), Number.POSITIVE_INFINITY);
-  const high = exponents.reduce((a, b) => Math.max(a, Math.ceil(b)), low + 1);
-  const ends = exponents.length === 0 ? ['', ''] : [low, high].map((end) => `1e${end < 0 ? '' : '+'}${end}`);
-  const filled = (layer: LayerFlow): string => {
-    const at = exponent(layer);
-    return Number.isFinite(at) ? bar(Math.max((at - low) / (high - low), Number.MIN_VALUE), BAR) : ' '.repeat(BAR);
+  const scale = decades(layers.map(({ gradient }) => gradient?.norm ?? 0));
+  const [low, high] = scale ?? [0, 1];
+  const [from, to] = scale === null ? ['', ''] : [low, high].map((end) => `1e${end < 0 ? '' : '+'}${end}`);
+  const filled = ({ gradient }: LayerFlow): string => {
+    const exponent = Math.log10(gradient?.norm ?? 0);
+    if (!Number.isFinite(exponent)) return ' '.repeat(BAR);
+    return bar(Math.max((exponent - low) / (high - low), Number.MIN_VALUE), BAR);
   };
-  return { title: ends[0] + ends[1]!.padStart(BAR + 2 - ends[0]!.length), cell: (layer) => `|${filled(layer)}|` };
+  return { title: from + to!.padStart(BAR + 2 - from!.length), cell: (layer) => `|${filled(layer)}|` };
 }
 
 /** The rows as an array like any other, which prints as a table. */

@@ -3,7 +3,7 @@ import type { TopLevelSpec } from 'vega-lite';
 import { ArgumentError } from '../errors.ts';
 import type { GradientFlow } from '../nn/flow.ts';
 import { describe } from '../shape.ts';
-import { numberText } from '../text.ts';
+import { decades } from '../text.ts';
 import { peer } from './peer.ts';
 
 /**
@@ -24,17 +24,23 @@ export async function flowToSvg(flow: GradientFlow): Promise<string> {
 
 const SERIES = ['|gradient|', '|weight grad|'] as const;
 const COLOURS = ['#d1495b', '#30638e'];
+/** Powers of ten that have a label. */
+const LABELS = 10;
+
+const power = (exponent: number): number => Math.min(Math.max(10 ** exponent, Number.MIN_VALUE), Number.MAX_VALUE);
 
 function plot(flow: GradientFlow): TopLevelSpec {
-  const norms = flow.flatMap(({ name, gradient, weightGradNorm }) => [
-    { name, of: SERIES[0], norm: gradient?.norm ?? null, text: gradient === null ? 'none' : numberText(gradient.norm) },
-    ...(weightGradNorm === null
-      ? []
-      : [{ name, of: SERIES[1], norm: weightGradNorm, text: numberText(weightGradNorm) }]),
+  const rows = flow.map(({ name, type }) => (name === type ? name : `${name} ${type}`));
+  const norms = flow.flatMap(({ gradient, weightGradNorm }, i) => [
+    { row: rows[i]!, of: SERIES[0], norm: gradient?.norm ?? null },
+    ...(weightGradNorm === null ? [] : [{ row: rows[i]!, of: SERIES[1], norm: weightGradNorm }]),
   ]);
   const onScale = ({ norm }: { norm: number | null }): boolean => norm !== null && norm > 0 && Number.isFinite(norm);
+  const [low, high] = decades(norms.map(({ norm }) => norm ?? 0)) ?? [0, 1];
+  const step = Math.ceil((high - low) / LABELS);
+  const ticks = Array.from({ length: Math.floor((high - low) / step) + 1 }, (_, i) => power(low + i * step));
   const color = { field: 'of', type: 'nominal', title: null, scale: { domain: [...SERIES], range: COLOURS } } as const;
-  const y = { field: 'name', type: 'nominal', sort: flow.map(({ name }) => name), title: null } as const;
+  const y = { field: 'row', type: 'nominal', sort: rows, title: null, axis: { grid: true } } as const;
   return {
     background: 'white',
     config: { view: { stroke: '#ddd' }, axis: { labelLimit: 320 } },
@@ -43,20 +49,24 @@ function plot(flow: GradientFlow): TopLevelSpec {
     layer: [
       {
         data: { values: norms.filter(onScale) },
-        mark: { type: 'point', filled: true, size: 50 },
+        mark: { type: 'point', filled: true, size: 50, opacity: 1 },
         encoding: {
-          y: { ...y, axis: { grid: true } },
+          y,
           x: {
             field: 'norm',
             type: 'quantitative',
-            scale: { type: 'log' },
-            axis: { title: '2-norm', format: '.0e' },
+            scale: { type: 'log', domain: [power(low), power(high)] },
+            axis: { title: '2-norm', format: '.0e', values: ticks },
           },
           color,
         },
       },
       {
-        data: { values: norms.filter((value) => !onScale(value)) },
+        data: {
+          values: norms
+            .filter((value) => !onScale(value))
+            .map((value) => ({ ...value, text: String(value.norm ?? 'none') })),
+        },
         mark: { type: 'text', align: 'left' },
         encoding: { y, x: { value: 4 }, text: { field: 'text' }, color },
       },
