@@ -119,7 +119,7 @@ describe('a step', () => {
       histogram: [1, 0, 8, 4],
     };
     expect(valueLine(many, [100])).toBe(
-      '  value     -1 to 2.5000, mean 0.2500, std 1, norm 33, 3 zeros, 1 NaN  |▁ █▄|',
+      '  value     -1 to 2.5000, mean 0.2500, std 1, norm 33, 3 zeros, 1 NaN  |▁·█▄|',
     );
     const none: TraceValues = { ...many, min: null, max: null, mean: null, std: null, nan: 100, histogram: [] };
     expect(valueLine(none, [100])).toBe('  value     norm 33, 3 zeros, 100 NaN');

@@ -8,7 +8,7 @@ const SPARKS = '▁▂▃▄▅▆▇█';
 
 function sparkline(histogram: readonly number[]): string {
   const most = histogram.reduce((a, b) => Math.max(a, b), 1);
-  return histogram.map((n) => (n === 0 ? ' ' : SPARKS[Math.ceil((n / most) * SPARKS.length) - 1])).join('');
+  return histogram.map((n) => (n === 0 ? '·' : SPARKS[Math.ceil((n / most) * SPARKS.length) - 1])).join('');
 }
 
 /** Nested as the shape says, from `at` on. */
