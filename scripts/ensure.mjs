@@ -27,3 +27,5 @@ function changed(...names) {
 if (changed('node_modules/.package-lock.json') < changed('package-lock.json')) npm('ci');
 if (changed('build/Release/chainrule.node') < changed('native', 'CMakeLists.txt')) npm('run', 'build:native');
 if (changed('dist/index.js') < changed('lib', 'tsconfig.json', 'tsconfig.build.json')) npm('run', 'build:ts');
+if (changed('dist/playground/index.html') < changed('playground', 'lib/viz/trace-format.ts'))
+  npm('run', 'build:playground');

@@ -3,9 +3,10 @@
 import { ChainruleError } from '../errors.ts';
 import { plain } from '../text.ts';
 import { type Command, UsageError } from './command.ts';
+import { playground } from './playground.ts';
 import { step } from './step.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { step };
+const COMMANDS: Readonly<Record<string, Command>> = { playground, step };
 
 const usage = (): string =>
   `Usage:\n${Object.entries(COMMANDS)

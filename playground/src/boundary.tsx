@@ -1,0 +1,61 @@
+// The points of a classifier and what it says of every place between them.
+import { useEffect, useRef } from 'preact/hooks';
+import type { Training } from './api.ts';
+import { Losses } from './charts.tsx';
+import { short } from './format.ts';
+
+const SIZE = { width: 420, height: 290 };
+const CLASSES = ['#2f6fed', '#e07a1f'] as const;
+
+export function TrainingView({ training }: { training: Training }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => paint(canvas.current!, training), [training]);
+  const { iteration, losses, accuracy } = training;
+  return (
+    <div class="training">
+      <figure>
+        <figcaption>
+          Decision boundary <output class="mono">{(100 * accuracy).toFixed(1)} %</output>
+          <span class="soft"> of the points are right</span>
+        </figcaption>
+        <canvas ref={canvas} {...SIZE} role="img" aria-label={`Decision boundary after ${iteration} iterations`} />
+      </figure>
+      <figure>
+        <figcaption>
+          Loss <output class="mono">{short(losses.at(-1) ?? null)}</output>
+          <span class="soft"> after {iteration} iterations</span>
+        </figcaption>
+        <Losses losses={losses} />
+      </figure>
+    </div>
+  );
+}
+
+function paint(canvas: HTMLCanvasElement, { boundary, points }: Training): void {
+  const context = canvas.getContext('2d')!;
+  const { width, height } = SIZE;
+  const { columns, rows, values, x, y } = boundary;
+  context.clearRect(0, 0, width, height);
+  const [w, h] = [width / columns, height / rows];
+  values.forEach((p, i) => {
+    context.globalAlpha = 0.06 + 0.44 * Math.abs(2 * p - 1);
+    context.fillStyle = CLASSES[p > 0.5 ? 1 : 0];
+    // The smallest y is at the bottom. A little wider, for no gaps between cells.
+    context.fillRect((i % columns) * w, height - (Math.floor(i / columns) + 1) * h, w + 0.5, h + 0.5);
+  });
+  context.globalAlpha = 1;
+  context.strokeStyle = '#fff';
+  for (const point of points) {
+    context.fillStyle = CLASSES[point.label];
+    context.beginPath();
+    context.arc(
+      ((point.x - x[0]) / (x[1] - x[0])) * width,
+      height - ((point.y - y[0]) / (y[1] - y[0])) * height,
+      3.5,
+      0,
+      2 * Math.PI,
+    );
+    context.fill();
+    context.stroke();
+  }
+}

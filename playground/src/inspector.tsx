@@ -1,0 +1,164 @@
+// The current step: what a node computed, or what it makes of the gradient that comes from above.
+import type { TraceEdge, TraceNode, TraceStep } from '../../lib/viz/trace-format.ts';
+import { bytes, fullLabel, label, shape as shapeText } from './format.ts';
+import { Values } from './values.tsx';
+import { gradientAt, type Walk } from './walk.ts';
+
+interface Props {
+  readonly walk: Walk;
+  readonly step: number;
+  readonly onNode: (node: number) => void;
+}
+
+const PASSES = { forward: 'Forward', backward: 'Backward', recompute: 'Computed again' };
+
+export function Inspector({ walk, step, onNode }: Props) {
+  const now = walk.trace.steps[step];
+  if (now === undefined) return <p class="soft">This trace has no steps.</p>;
+  const node = walk.trace.nodes[now.node]!;
+  return (
+    <div class="inspector">
+      <header>
+        <span class={`pass ${now.pass}`}>{PASSES[now.pass]}</span>
+        <h2>
+          {label(node, now.node)}
+          <span class="soft mono"> #{now.node}</span>
+        </h2>
+      </header>
+      <About node={node} />
+      {now.pass === 'backward' ? (
+        <Backward walk={walk} now={now} step={step} onNode={onNode} />
+      ) : (
+        <Forward walk={walk} now={now} step={step} onNode={onNode} />
+      )}
+    </div>
+  );
+}
+
+function About({ node }: { node: TraceNode }) {
+  const rows: [string, string][] = [
+    ['shape', `${shapeText(node.shape)}, ${node.dtype}`],
+    ['name', node.op === '' ? '' : node.name],
+    ['module', node.module],
+    ['line', node.at],
+  ];
+  return (
+    <dl class="about">
+      {rows
+        .filter(([, value]) => value !== '')
+        .map(([name, value]) => (
+          <div>
+            <dt>{name}</dt>
+            <dd class="mono">{value}</dd>
+          </div>
+        ))}
+    </dl>
+  );
+}
+
+const NodeLink = ({ walk, node, onNode }: { walk: Walk; node: number; onNode: Props['onNode'] }) => (
+  <button type="button" class="link mono" onClick={() => onNode(node)}>
+    {label(walk.trace.nodes[node]!, node)}
+  </button>
+);
+
+function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
+  const node = walk.trace.nodes[now.node]!;
+  const before = walk.trace.steps[step - 1]?.bytes ?? 0;
+  const more = now.bytes - before;
+  return (
+    <>
+      {now.pass === 'recompute' && (
+        <p class="note">A checkpoint runs this op once more: what it saved had been let go after the forward pass.</p>
+      )}
+      <section>
+        <h3>Value</h3>
+        <Values name="value" values={node.value} shape={node.shape} />
+      </section>
+      <section>
+        <h3>Computed from</h3>
+        <ul class="plain">
+          {node.inputs.map((input) => (
+            <li>
+              {input === null ? (
+                <span class="soft">a number</span>
+              ) : (
+                <NodeLink walk={walk} node={input} onNode={onNode} />
+              )}
+            </li>
+          ))}
+        </ul>
+      </section>
+      <section>
+        <h3>Saved for the backward pass</h3>
+        <p>
+          {node.saved.length === 0 ? <span class="soft">nothing</span> : null}
+          {node.saved.map((saved, i) => (
+            <>
+              {i > 0 && ', '}
+              {saved === now.node ? 'its own value' : <NodeLink walk={walk} node={saved} onNode={onNode} />}
+            </>
+          ))}
+          {more > 0 && <span class="mono soft"> +{bytes(more)}</span>}
+        </p>
+      </section>
+    </>
+  );
+}
+
+function Backward({ walk, now, step, onNode }: Props & { now: Extract<TraceStep, { pass: 'backward' }> }) {
+  const node = walk.trace.nodes[now.node]!;
+  return (
+    <>
+      <section>
+        <h3>Upstream, ∂loss / ∂{label(node, now.node)}</h3>
+        <Values name="upstream" values={now.upstream} shape={node.shape} />
+      </section>
+      {now.edges.map((edge) => (
+        <Edge key={edge.input} walk={walk} edge={edge} step={step} onNode={onNode} />
+      ))}
+      {now.edges.length === 0 && <p class="soft">No input of it needs a gradient.</p>}
+    </>
+  );
+}
+
+function Edge({ walk, edge, step, onNode }: Props & { edge: TraceEdge }) {
+  const { nodes, steps } = walk.trace;
+  const to = nodes[edge.to]!;
+  const { node } = steps[step]!;
+  const arrived = walk.arrivals[edge.to]!;
+  const which = arrived.findIndex((each) => each.step === step && each.input === edge.input);
+  return (
+    <section class="edge" data-edge={edge.input}>
+      <h3>
+        To <NodeLink walk={walk} node={edge.to} onNode={onNode} />
+      </h3>
+      <h4>Local derivative</h4>
+      {edge.local === null ? (
+        <p class="soft">None for each element: the rule of {nodes[node]!.op} gives the product.</p>
+      ) : (
+        <Values name="local" values={edge.local} shape={nodes[node]!.shape} />
+      )}
+      <h4>{edge.local === null ? 'Product' : 'Product, upstream × local'}</h4>
+      <Values name="product" values={edge.product} shape={to.shape} />
+      <h4>
+        Running sum{' '}
+        <span class="soft">
+          {arrived.length === 1 ? 'of one path' : `after ${which + 1} of ${arrived.length} paths`}
+        </span>
+      </h4>
+      <Values name="sum" values={edge.sum} shape={to.shape} />
+    </section>
+  );
+}
+
+/** One sentence on a step, for the screen reader. */
+export function told(walk: Walk, step: number): string {
+  const now = walk.trace.steps[step];
+  if (now === undefined) return '';
+  const node = walk.trace.nodes[now.node]!;
+  const gradient = gradientAt(walk, now.node, step);
+  const of = now.pass === 'backward' && gradient !== null ? gradient : node.value;
+  const value = of.data?.length === 1 ? `, ${now.pass === 'backward' ? 'gradient' : 'value'} ${of.data[0]}` : '';
+  return `Step ${step + 1} of ${walk.trace.steps.length}, ${PASSES[now.pass]}: ${fullLabel(node, now.node)}${value}`;
+}
