@@ -43,6 +43,7 @@ function expectedAt({ nodes, steps }: Trace, at: number): Shown {
   if (step.pass !== 'backward') return { step: at, values: [entry('value', null, nodes[step.node]!.value)] };
   const edges = step.edges.flatMap(({ input, local, product, sum }) => [
     ...(local === null ? [] : [entry('local', input, local)]),
+    ...(local?.data?.length === 1 ? [entry('factor', input, step.upstream)] : []),
     entry('product', input, product),
     entry('sum', input, sum),
   ]);
@@ -125,7 +126,7 @@ describe.skipIf(missing)(missing ? `the page (skipped: there is no ${CHROMIUM})`
     await open();
     await page.keyboard.press('End');
     const labels = await page.locator('[data-gradient]').allTextContents();
-    expect(labels.sort()).toEqual(['14', '14', '28', '42']);
+    expect(labels.sort()).toEqual(['14', '14', '14', '28', '42']);
     await page.keyboard.press('Home');
     await at(0);
     expect(await page.locator('[data-gradient]').count()).toBe(0);

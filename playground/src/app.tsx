@@ -128,8 +128,8 @@ function Opened({ source, walk }: { source: Source; walk: Walk }) {
       <section class="card under" aria-label="Over the steps">
         {training !== null && <TrainingView training={training} />}
         <Lanes walk={walk} step={step} onStep={onStep} />
-        <Findings walk={walk} onStep={onStep} />
       </section>
+      <Findings walk={walk} onStep={onStep} />
     </>
   );
 }
@@ -147,7 +147,7 @@ function Findings({ walk, onStep }: { walk: Walk; onStep: (step: number) => void
   const { dropped } = walk.trace;
   if (found.length === 0 && dropped === 0) return null;
   return (
-    <div class="findings">
+    <section class="card findings" aria-label="Worth a look">
       <h3>Worth a look</h3>
       <ul class="plain">
         {found.map(({ text, step }) => (
@@ -159,7 +159,7 @@ function Findings({ walk, onStep }: { walk: Walk; onStep: (step: number) => void
         ))}
         {dropped > 0 && <li class="soft">{dropped} ops were left out of this trace.</li>}
       </ul>
-    </div>
+    </section>
   );
 }
 
@@ -173,6 +173,11 @@ function useWalking(walk: Walk): Walking {
   // Other inputs may make a shorter walk.
   const step = Math.min(at, last);
   const onStep = useCallback((next: number) => setStep(Math.max(0, Math.min(last, next))), [last]);
+  // From where it is when the key is handled: several may come before the page is drawn.
+  const onMove = useCallback(
+    (by: number) => setStep((from) => Math.max(0, Math.min(last, Math.min(from, last) + by))),
+    [last],
+  );
   const onPlay = useCallback(
     (play: boolean) => {
       if (play && step === last) setStep(0);
@@ -189,5 +194,5 @@ function useWalking(walk: Walk): Walking {
     const timer = setTimeout(() => onStep(step + 1), pace(last));
     return () => clearTimeout(timer);
   }, [playing, step, last, onStep]);
-  return { walk, step, playing, onStep, onPlay };
+  return { walk, step, playing, onStep, onMove, onPlay };
 }

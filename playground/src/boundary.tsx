@@ -5,7 +5,7 @@ import { Losses } from './charts.tsx';
 import { short } from './format.ts';
 
 const SIZE = { width: 420, height: 290 };
-const CLASSES = ['#2f6fed', '#e07a1f'] as const;
+const CLASSES = ['#5b54ea', '#e0842f'] as const;
 
 export function TrainingView({ training }: { training: Training }) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -36,14 +36,16 @@ function paint(canvas: HTMLCanvasElement, { boundary, points }: Training): void 
   const { width, height } = SIZE;
   const { columns, rows, values, x, y } = boundary;
   context.clearRect(0, 0, width, height);
-  const [w, h] = [width / columns, height / rows];
+  // One pixel for each cell, blown up: the browser smooths between them.
+  const cells = new OffscreenCanvas(columns, rows);
+  const small = cells.getContext('2d')!;
   values.forEach((p, i) => {
-    context.globalAlpha = 0.06 + 0.44 * Math.abs(2 * p - 1);
-    context.fillStyle = CLASSES[p > 0.5 ? 1 : 0];
-    // The smallest y is at the bottom. A little wider, for no gaps between cells.
-    context.fillRect((i % columns) * w, height - (Math.floor(i / columns) + 1) * h, w + 0.5, h + 0.5);
+    small.globalAlpha = 0.08 + 0.5 * Math.abs(2 * p - 1);
+    small.fillStyle = CLASSES[p > 0.5 ? 1 : 0];
+    // The smallest y is at the bottom.
+    small.fillRect(i % columns, rows - 1 - Math.floor(i / columns), 1, 1);
   });
-  context.globalAlpha = 1;
+  context.drawImage(cells, 0, 0, width, height);
   context.strokeStyle = '#fff';
   for (const point of points) {
     context.fillStyle = CLASSES[point.label];

@@ -102,15 +102,21 @@ const steps = (colors: Theme): uPlot.Axis =>
   });
 
 const lane =
-  (scale: uPlot.Scale, values: (value: number) => string, paths?: uPlot.Series.PathBuilder) =>
+  (
+    scale: uPlot.Scale,
+    values: (value: number) => string,
+    incrs: number[] | undefined,
+    paths?: uPlot.Series.PathBuilder,
+  ) =>
   (colors: Theme): Omit<uPlot.Options, 'width' | 'height'> => ({
     ...NO_EXTRAS,
     cursor: { y: false, points: { show: false }, drag: { x: false } },
-    scales: { x: { time: false }, y: scale },
+    scales: { x: { time: false, range: (_, least, most) => [least, Math.max(most, 5)] }, y: scale },
     axes: [
       steps(colors),
       axis(colors, {
-        size: 64,
+        size: 60,
+        ...(incrs && { incrs }),
         space: 28,
         values: (_, ticks) => ticks.map((tick) => (tick === null ? '' : values(tick))),
       }),
@@ -124,10 +130,15 @@ const lane =
 const memoryLane = lane(
   { range: (_, __, most) => [0, Math.max(1, most * 1.1)] },
   bytes,
+  Array.from({ length: 50 }, (_, i) => 2 ** i),
   uPlot.paths.stepped!({ align: 1 }),
 );
-const gradientLane = lane({ distr: 3 }, short);
-const lossLane = lane({ range: (_, __, most) => [0, Math.max(1e-3, most * 1.05)] }, short);
+const gradientLane = lane(
+  { range: (_, least, most) => [Math.floor(least), Math.max(Math.floor(least) + 1, Math.ceil(most))] },
+  (power) => `1e${power}`.replace('-', '−'),
+  [1, 2, 3, 5, 10, 20, 50, 100],
+);
+const lossLane = lane({ range: (_, __, most) => [0, Math.max(1e-3, most * 1.05)] }, short, undefined);
 const histogram = (colors: Theme): Omit<uPlot.Options, 'width' | 'height'> => ({
   ...NO_EXTRAS,
   cursor: { show: false },
@@ -162,7 +173,7 @@ function dataOf(walk: Walk) {
   const { steps: all } = walk.trace;
   const held = all.map((step) => step.bytes);
   // A logarithm has no place for 0.
-  const norms = all.map((step) => normOf(step) || null);
+  const norms = all.map((step) => (normOf(step) ? Math.log10(normOf(step)!) : null));
   const made = { memory: numbered(held), gradients: numbered(norms), most: held.reduce((a, b) => Math.max(a, b), 0) };
   laneData.set(walk, made);
   return made;
@@ -177,7 +188,7 @@ export function Lanes({ walk, step, onStep }: LaneProps) {
     <div class="lanes">
       <figure>
         <figcaption>
-          Saved for the backward pass <output class="mono">{bytes(now?.bytes ?? 0)}</output>
+          Saved bytes <output class="mono">{bytes(now?.bytes ?? 0)}</output>
           <span class="soft"> of {bytes(most)} at most</span>
         </figcaption>
         <Chart {...pass} label="Memory lane: saved bytes over the steps" data={memory} options={memoryLane} />

@@ -16,7 +16,7 @@ export function short(value: TraceNumber | null): string {
   if (typeof value !== 'number') return number(value);
   const size = Math.abs(value);
   const text =
-    size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(4)));
+    size !== 0 && (size < 1e-3 || size >= 1e5) ? value.toExponential(1) : String(Number(value.toPrecision(3)));
   return text.replaceAll('-', '−');
 }
 
@@ -29,12 +29,15 @@ export function bytes(count: number): string {
 export const shape = (sizes: readonly number[]): string => (sizes.length === 0 ? 'scalar' : sizes.join(' × '));
 
 /** In one line: the number itself, or how large it is. */
-export function summary(values: TraceValues, sizes: readonly number[]): string {
+export function size(values: TraceValues): string {
   if (values.data?.length === 1) return short(values.data[0]!);
-  if (values.nan > 0) return `[${sizes.join('×')}] ${values.nan} NaN`;
-  if (values.infinite > 0) return `[${sizes.join('×')}] ${values.infinite} ∞`;
-  return `[${sizes.join('×')}] |${short(values.norm)}|`;
+  if (values.nan > 0) return `${values.nan} NaN`;
+  if (values.infinite > 0) return `${values.infinite} ∞`;
+  return `‖${short(values.norm)}‖`;
 }
+
+export const summary = (values: TraceValues, sizes: readonly number[]): string =>
+  values.data?.length === 1 ? size(values) : `${sizes.join('×')} ${size(values)}`;
 
 export const label = (node: TraceNode, id: number): string =>
   node.kind === 'op' ? node.op : node.name || `${node.kind} ${id}`;

@@ -1,14 +1,17 @@
 // The graph around the current node, as SVG: values as they are computed, gradients as they arrive.
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { fullLabel, label, short, summary } from './format.ts';
-import { type Drawing, draw, NODE_HEIGHT, type Placed, type PlacedEdge, shortened } from './layout.ts';
-import { gradientAt, MARKS, nodeMark, productAt, shows, type Walk, windowAround } from './walk.ts';
+import { fullLabel, label, size, summary } from './format.ts';
+import { type Drawing, draw, LABEL_WIDTH, NODE_HEIGHT, type Placed, type PlacedEdge, shortened } from './layout.ts';
+import { gradientAt, nodeMark, productAt, shows, type Walk, windowAround } from './walk.ts';
 
 interface Props {
   readonly walk: Walk;
   readonly step: number;
   readonly onNode: (node: number) => void;
 }
+
+/** How far a drawing shrinks before it has to be scrolled. */
+const SMALLEST = 0.78;
 
 /** From left to right where there is room for it. */
 function useDirection(): 'LR' | 'TB' {
@@ -45,9 +48,10 @@ export function GraphView({ walk, step, onNode }: Props) {
     const { current: element } = pane;
     if (place === undefined || element === null) return;
     const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    const scale = element.firstElementChild!.clientWidth / drawing.width;
     element.scrollTo({
-      left: place.x - element.clientWidth / 2,
-      top: place.y - element.clientHeight / 2,
+      left: scale * place.x - element.clientWidth / 2,
+      top: scale * place.y - element.clientHeight / 2,
       behavior: calm ? 'auto' : 'smooth',
     });
   }, [drawing, current]);
@@ -55,7 +59,10 @@ export function GraphView({ walk, step, onNode }: Props) {
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls
     // biome-ignore lint/a11y/useSemanticElements: a section would do the same, with a ref of another type
     <div class="pane" ref={pane} tabIndex={0} role="region" aria-label="The graph">
-      <svg width={drawing.width} height={drawing.height} viewBox={`0 0 ${drawing.width} ${drawing.height}`}>
+      <svg
+        viewBox={`0 0 ${drawing.width} ${drawing.height}`}
+        style={{ width: `${drawing.width}px`, minWidth: `${SMALLEST * drawing.width}px` }}
+      >
         <title>The graph around {label(walk.trace.nodes[current]!, current)}</title>
         <defs>
           <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
@@ -86,16 +93,14 @@ function Edge({ walk, step, edge }: { walk: Walk; step: number; edge: PlacedEdge
   const product = productAt(walk, from, to, input, step);
   const now = walk.trace.steps[step];
   const active = now?.node === to && (now.pass === 'backward' ? product !== null : true);
-  const text =
-    product === null ? '' : product.data?.length === 1 ? short(product.data[0]!) : `|${short(product.norm)}|`;
   return (
     <g class={`edge-line ${active ? 'active' : ''} ${product === null ? '' : 'arrived'}`}>
       <path d={path} marker-end="url(#arrow)" />
       {product !== null && (
         <>
-          <rect x={x - 34} y={y - 9} width="68" height="18" rx="9" />
+          <rect x={x - LABEL_WIDTH / 2} y={y - 9} width={LABEL_WIDTH} height="18" rx="9" />
           <text x={x} y={y + 4} data-gradient={`${to}:${input}`}>
-            {text}
+            {size(product)}
           </text>
         </>
       )}
@@ -135,8 +140,7 @@ function Node({ walk, step, place, drawing, current, onNode }: NodeProps) {
         {known ? summary(node.value, node.shape) : '·'}
       </text>
       <text class="gradient" x={width / 2} y="50">
-        {gradient === null ? '' : `∂ ${summary(gradient, [])}`.replace('[] ', '')}
-        {mark !== null && ` ${MARKS[mark]}`}
+        {gradient === null ? '' : `∂ ${mark === 'zero' ? 'zero' : size(gradient)}`}
       </text>
       {away > 0 && (
         <text class="away" x={width - 6} y={NODE_HEIGHT + 13}>

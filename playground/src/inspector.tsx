@@ -1,5 +1,5 @@
 // The current step: what a node computed, or what it makes of the gradient that comes from above.
-import type { TraceEdge, TraceNode, TraceStep } from '../../lib/viz/trace-format.ts';
+import type { TraceEdge, TraceNode, TraceStep, TraceValues } from '../../lib/viz/trace-format.ts';
 import { bytes, fullLabel, label, shape as shapeText } from './format.ts';
 import { Values } from './values.tsx';
 import { gradientAt, type Walk } from './walk.ts';
@@ -71,11 +71,11 @@ function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
       {now.pass === 'recompute' && (
         <p class="note">A checkpoint runs this op once more: what it saved had been let go after the forward pass.</p>
       )}
-      <section>
+      <section class="part">
         <h3>Value</h3>
         <Values name="value" values={node.value} shape={node.shape} />
       </section>
-      <section>
+      <section class="part">
         <h3>Computed from</h3>
         <ul class="plain">
           {node.inputs.map((input) => (
@@ -89,7 +89,7 @@ function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
           ))}
         </ul>
       </section>
-      <section>
+      <section class="part">
         <h3>Saved for the backward pass</h3>
         <p>
           {node.saved.length === 0 ? <span class="soft">nothing</span> : null}
@@ -110,44 +110,61 @@ function Backward({ walk, now, step, onNode }: Props & { now: Extract<TraceStep,
   const node = walk.trace.nodes[now.node]!;
   return (
     <>
-      <section>
+      <section class="part">
         <h3>Upstream, ∂loss / ∂{label(node, now.node)}</h3>
         <Values name="upstream" values={now.upstream} shape={node.shape} />
       </section>
       {now.edges.map((edge) => (
-        <Edge key={edge.input} walk={walk} edge={edge} step={step} onNode={onNode} />
+        <Edge key={edge.input} walk={walk} edge={edge} upstream={now.upstream} step={step} onNode={onNode} />
       ))}
       {now.edges.length === 0 && <p class="soft">No input of it needs a gradient.</p>}
     </>
   );
 }
 
-function Edge({ walk, edge, step, onNode }: Props & { edge: TraceEdge }) {
+interface TermProps {
+  readonly title: string;
+  readonly name: string;
+  readonly values: TraceValues;
+  readonly shape: readonly number[];
+}
+
+const Term = ({ title, ...values }: TermProps) => (
+  <div class={`term ${values.name}`}>
+    <h4>{title}</h4>
+    <Values {...values} />
+  </div>
+);
+
+function Edge({ walk, edge, upstream, step, onNode }: Props & { edge: TraceEdge; upstream: TraceValues }) {
   const { nodes, steps } = walk.trace;
   const to = nodes[edge.to]!;
   const { node } = steps[step]!;
   const arrived = walk.arrivals[edge.to]!;
   const which = arrived.findIndex((each) => each.step === step && each.input === edge.input);
   return (
-    <section class="edge" data-edge={edge.input}>
+    <section class="part edge" data-edge={edge.input}>
       <h3>
         To <NodeLink walk={walk} node={edge.to} onNode={onNode} />
       </h3>
-      <h4>Local derivative</h4>
       {edge.local === null ? (
-        <p class="soft">None for each element: the rule of {nodes[node]!.op} gives the product.</p>
+        <p class="soft">It has no derivative for each element: the rule of {nodes[node]!.op} gives the product.</p>
       ) : (
-        <Values name="local" values={edge.local} shape={nodes[node]!.shape} />
+        <div class="terms">
+          <Term title="Local derivative" name="local" values={edge.local} shape={nodes[node]!.shape} />
+          {edge.local.data?.length === 1 && <Term title="Upstream" name="factor" values={upstream} shape={[]} />}
+          <Term title="Product" name="product" values={edge.product} shape={to.shape} />
+        </div>
       )}
-      <h4>{edge.local === null ? 'Product' : 'Product, upstream × local'}</h4>
-      <Values name="product" values={edge.product} shape={to.shape} />
-      <h4>
-        Running sum{' '}
-        <span class="soft">
-          {arrived.length === 1 ? 'of one path' : `after ${which + 1} of ${arrived.length} paths`}
-        </span>
-      </h4>
-      <Values name="sum" values={edge.sum} shape={to.shape} />
+      {edge.local === null && <Term title="Product" name="product" values={edge.product} shape={to.shape} />}
+      <Term
+        title={
+          arrived.length === 1 ? 'Running sum, of one path' : `Running sum, ${which + 1} of ${arrived.length} paths`
+        }
+        name="sum"
+        values={edge.sum}
+        shape={to.shape}
+      />
     </section>
   );
 }

@@ -1,6 +1,7 @@
 // Where nodes and edges are drawn: dagre decides, this asks it. Pure; knows no page.
 import { type Edge, Graph, layout } from '@dagrejs/dagre';
-import { label } from './format.ts';
+import type { TraceNode } from '../../lib/viz/trace-format.ts';
+import { label, summary } from './format.ts';
 import type { Walk } from './walk.ts';
 
 export interface Placed {
@@ -31,22 +32,29 @@ export interface Drawing {
 }
 
 export const NODE_HEIGHT = 58;
-const CHARACTER = 8;
+export const LABEL_WIDTH = 58;
+/** The advance of the monospaced font. */
+const CHARACTER = 7.3;
 export const MOST_CHARACTERS_SHOWN = 16;
 
 export const shortened = (text: string): string =>
   text.length > MOST_CHARACTERS_SHOWN ? `${text.slice(0, MOST_CHARACTERS_SHOWN - 1)}…` : text;
 
+/** Room for its name, its value, and a gradient. */
+function widthOf(node: TraceNode, id: number): number {
+  const length = Math.max(shortened(label(node, id)).length, summary(node.value, node.shape).length, 8);
+  return Math.round(length * CHARACTER + 22);
+}
+
 export function draw(walk: Walk, window: readonly number[], direction: 'LR' | 'TB'): Drawing {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: direction, nodesep: 22, ranksep: 40, edgesep: 14, marginx: 16, marginy: 16 });
+  graph.setGraph({ rankdir: direction, nodesep: 20, ranksep: 18, edgesep: 12, marginx: 14, marginy: 14 });
   graph.setDefaultEdgeLabel(() => ({}));
   const drawn = new Set(window);
   const { nodes } = walk.trace;
   const hidden = new Map<number, number>();
   for (const id of window) {
-    const { length } = shortened(label(nodes[id]!, id));
-    graph.setNode(String(id), { width: Math.max(92, length * CHARACTER + 28), height: NODE_HEIGHT });
+    graph.setNode(String(id), { width: widthOf(nodes[id]!, id), height: NODE_HEIGHT });
     const inputs = nodes[id]!.inputs.filter((input) => input !== null);
     const away = [...inputs, ...walk.users[id]!].filter((other) => !drawn.has(other)).length;
     if (away > 0) hidden.set(id, away);
@@ -54,7 +62,7 @@ export function draw(walk: Walk, window: readonly number[], direction: 'LR' | 'T
   for (const id of window) {
     nodes[id]!.inputs.forEach((input, i) => {
       if (input === null || !drawn.has(input)) return;
-      graph.setEdge(String(input), String(id), { width: 68, height: 18, labelpos: 'c' }, String(i));
+      graph.setEdge(String(input), String(id), { width: LABEL_WIDTH, height: 18, labelpos: 'c' }, String(i));
     });
   }
   layout(graph);
@@ -69,7 +77,14 @@ export function draw(walk: Walk, window: readonly number[], direction: 'LR' | 'T
     }),
     edges: graph.edges().map((edge: Edge) => {
       const { points, x, y } = graph.edge(edge);
-      return { from: Number(edge.v), to: Number(edge.w), input: Number(edge.name), path: smooth(points), x: x!, y: y! };
+      return {
+        from: Number(edge.v),
+        to: Number(edge.w),
+        input: Number(edge.name),
+        path: smooth(points, direction),
+        x: x!,
+        y: y!,
+      };
     }),
   };
 }
@@ -79,15 +94,14 @@ interface Point {
   readonly y: number;
 }
 
-/** Through the middles of a line's parts, bent at its points. */
-function smooth(points: readonly Point[]): string {
-  const [first, ...rest] = points;
-  const last = rest.at(-1)!;
-  const bends = rest.slice(0, -1).map((point, i) => {
-    const next = rest[i + 1]!;
-    const end = next === last ? last : { x: (point.x + next.x) / 2, y: (point.y + next.y) / 2 };
-    return `Q${at(point)} ${at(end)}`;
+/** Through all points, level at each of them. */
+function smooth(points: readonly Point[], direction: 'LR' | 'TB'): string {
+  const parts = points.slice(1).map((to, i) => {
+    const from = points[i]!;
+    const middle = direction === 'LR' ? (from.x + to.x) / 2 : (from.y + to.y) / 2;
+    const bend = ({ x, y }: Point): string => at(direction === 'LR' ? { x: middle, y } : { x, y: middle });
+    return `C${bend(from)} ${bend(to)} ${at(to)}`;
   });
-  return `M${at(first!)}${bends.length > 0 ? bends.join('') : `L${at(last)}`}`;
+  return `M${at(points[0]!)}${parts.join('')}`;
 }
 const at = ({ x, y }: Point): string => `${x.toFixed(1)},${y.toFixed(1)}`;

@@ -8,10 +8,11 @@ export interface Walking {
   readonly step: number;
   readonly playing: boolean;
   readonly onStep: (step: number) => void;
+  readonly onMove: (by: number) => void;
   readonly onPlay: (playing: boolean) => void;
 }
 
-export function Transport({ walk, step, playing, onStep, onPlay }: Walking) {
+export function Transport({ walk, step, playing, onStep, onMove, onPlay }: Walking) {
   const last = Math.max(0, walk.trace.steps.length - 1);
   const button = (text: string, name: string, keys: string, act: () => void, disabled: boolean) => (
     <button type="button" aria-label={name} title={`${name} (${keys})`} onClick={act} disabled={disabled}>
@@ -22,11 +23,11 @@ export function Transport({ walk, step, playing, onStep, onPlay }: Walking) {
     <div class="transport">
       <div class="buttons">
         {button('⇤', 'First step', 'Home', () => onStep(0), step === 0)}
-        {button('←', 'Step back', 'left arrow', () => onStep(step - 1), step === 0)}
+        {button('←', 'Step back', 'left arrow', () => onMove(-1), step === 0)}
         <button type="button" class="primary" onClick={() => onPlay(!playing)} title="Play or pause (Space)">
           {playing ? 'Pause' : 'Play'}
         </button>
-        {button('→', 'Step forward', 'right arrow', () => onStep(step + 1), step >= last)}
+        {button('→', 'Step forward', 'right arrow', () => onMove(1), step >= last)}
         {button('⇥', 'Last step', 'End', () => onStep(last), step >= last)}
       </div>
       <label class="slider">
@@ -81,12 +82,12 @@ const OWN = {
   play: 'input, select, textarea, button, summary, a, .scroll',
 };
 
-export function useKeys({ walk, step, playing, onStep, onPlay }: Walking): void {
+export function useKeys({ walk, playing, onStep, onMove, onPlay }: Walking): void {
   useEffect(() => {
     const last = walk.trace.steps.length - 1;
     const acts: Readonly<Record<string, () => void>> = {
-      ArrowRight: () => onStep(step + 1),
-      ArrowLeft: () => onStep(step - 1),
+      ArrowRight: () => onMove(1),
+      ArrowLeft: () => onMove(-1),
       Home: () => onStep(0),
       End: () => onStep(last),
       ' ': () => onPlay(!playing),
@@ -100,5 +101,5 @@ export function useKeys({ walk, step, playing, onStep, onPlay }: Walking): void 
     };
     addEventListener('keydown', pressed);
     return () => removeEventListener('keydown', pressed);
-  }, [walk, step, playing, onStep, onPlay]);
+  }, [walk, playing, onStep, onMove, onPlay]);
 }
