@@ -31,7 +31,7 @@ function theme(): Theme {
   return { accent: of('--accent'), soft: of('--soft'), line: of('--line'), fill: of('--accent-faint') };
 }
 
-const NO_EXTRAS = { legend: { show: false }, padding: [8, 8, 0, 0] as uPlot.Padding };
+const NO_EXTRAS = { legend: { show: false }, padding: [8, 14, 0, 0] as uPlot.Padding };
 
 function Chart({ label, data, height, options, mark, onPick }: ChartProps) {
   const host = useRef<HTMLDivElement>(null);
@@ -163,7 +163,7 @@ interface LaneProps {
   readonly onStep: (step: number) => void;
 }
 
-const numbered = (ys: (number | null)[]): Data => [ys.map((_, i) => i), ys];
+const numbered = (ys: (number | null)[], first = 0): Data => [ys.map((_, i) => first + i), ys];
 
 /** Made once for each trace. */
 const laneData = new WeakMap<Walk, { memory: Data; gradients: Data; most: number }>();
@@ -174,14 +174,18 @@ function dataOf(walk: Walk) {
   const held = all.map((step) => step.bytes);
   // A logarithm has no place for 0.
   const norms = all.map((step) => (normOf(step) ? Math.log10(normOf(step)!) : null));
-  const made = { memory: numbered(held), gradients: numbered(norms), most: held.reduce((a, b) => Math.max(a, b), 0) };
+  const made = {
+    memory: numbered(held, 1),
+    gradients: numbered(norms, 1),
+    most: held.reduce((a, b) => Math.max(a, b), 0),
+  };
   laneData.set(walk, made);
   return made;
 }
 
 export function Lanes({ walk, step, onStep }: LaneProps) {
   const { memory, gradients, most } = dataOf(walk);
-  const pass = { height: 96, mark: step, onPick: onStep };
+  const pass = { height: 96, mark: step + 1, onPick: (x: number) => onStep(x - 1) };
   const now = walk.trace.steps[step];
   const norm = now === undefined ? null : normOf(now);
   return (

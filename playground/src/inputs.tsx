@@ -70,6 +70,7 @@ function MatrixField({ name, input, value, onChange }: Props<MatrixInput>) {
                   <NumberBox
                     label={`${name}, row ${i + 1}, column ${j + 1}`}
                     input={{ min: -Number.MAX_VALUE, max: Number.MAX_VALUE, whole: false }}
+                    digits={4}
                     value={cell}
                     onChange={(changed) =>
                       onChange(rows.map((r, k) => (k === i ? r.map((c, l) => (l === j ? changed : c)) : r)))
@@ -105,12 +106,14 @@ interface BoxProps {
   readonly id?: string;
   readonly label?: string;
   readonly input: Pick<NumberInput, 'min' | 'max' | 'whole'>;
+  /** How many are shown; all of them are kept until it is changed. */
+  readonly digits?: number;
   readonly value: number;
   readonly onChange: (value: number) => void;
 }
 
 /** Passes on numbers only; what is not one yet, such as a lone minus, stays in the box. */
-const NumberBox = ({ id, label, input, value, onChange }: BoxProps) => (
+const NumberBox = ({ id, label, input, digits, value, onChange }: BoxProps) => (
   <input
     id={id}
     class="mono"
@@ -119,8 +122,7 @@ const NumberBox = ({ id, label, input, value, onChange }: BoxProps) => (
     step={input.whole ? 1 : 'any'}
     min={input.min > -Number.MAX_VALUE ? input.min : undefined}
     max={input.max < Number.MAX_VALUE ? input.max : undefined}
-    // Six digits are shown, and all of them kept until the cell is changed.
-    defaultValue={String(Number(value.toPrecision(6)))}
+    defaultValue={String(digits === undefined ? value : Number(value.toPrecision(digits)))}
     onInput={(event) => {
       const box = event.currentTarget;
       if (box.value !== '' && box.validity.valid) onChange(box.valueAsNumber);

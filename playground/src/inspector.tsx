@@ -1,6 +1,6 @@
 // The current step: what a node computed, or what it makes of the gradient that comes from above.
 import type { TraceEdge, TraceNode, TraceStep, TraceValues } from '../../lib/viz/trace-format.ts';
-import { bytes, fullLabel, label, shape as shapeText } from './format.ts';
+import { bytes, fullLabel, label, shape as shapeText, summary } from './format.ts';
 import { Values } from './values.tsx';
 import { gradientAt, type Walk } from './walk.ts';
 
@@ -63,7 +63,8 @@ const NodeLink = ({ walk, node, onNode }: { walk: Walk; node: number; onNode: Pr
 );
 
 function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
-  const node = walk.trace.nodes[now.node]!;
+  const { nodes } = walk.trace;
+  const node = nodes[now.node]!;
   const before = walk.trace.steps[step - 1]?.bytes ?? 0;
   const more = now.bytes - before;
   return (
@@ -83,7 +84,10 @@ function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
               {input === null ? (
                 <span class="soft">a number</span>
               ) : (
-                <NodeLink walk={walk} node={input} onNode={onNode} />
+                <>
+                  <NodeLink walk={walk} node={input} onNode={onNode} />{' '}
+                  <span class="mono soft">{summary(nodes[input]!.value, nodes[input]!.shape)}</span>
+                </>
               )}
             </li>
           ))}
@@ -140,6 +144,7 @@ function Edge({ walk, edge, upstream, step, onNode }: Props & { edge: TraceEdge;
   const { nodes, steps } = walk.trace;
   const to = nodes[edge.to]!;
   const { node } = steps[step]!;
+  const scalar = edge.local?.data?.length === 1;
   const arrived = walk.arrivals[edge.to]!;
   const which = arrived.findIndex((each) => each.step === step && each.input === edge.input);
   return (
@@ -152,8 +157,13 @@ function Edge({ walk, edge, upstream, step, onNode }: Props & { edge: TraceEdge;
       ) : (
         <div class="terms">
           <Term title="Local derivative" name="local" values={edge.local} shape={nodes[node]!.shape} />
-          {edge.local.data?.length === 1 && <Term title="Upstream" name="factor" values={upstream} shape={[]} />}
-          <Term title="Product" name="product" values={edge.product} shape={to.shape} />
+          {scalar && <Term title="Upstream" name="factor" values={upstream} shape={[]} />}
+          <Term
+            title={scalar ? 'Product' : 'Product, upstream × local'}
+            name="product"
+            values={edge.product}
+            shape={to.shape}
+          />
         </div>
       )}
       {edge.local === null && <Term title="Product" name="product" values={edge.product} shape={to.shape} />}

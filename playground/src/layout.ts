@@ -32,7 +32,7 @@ export interface Drawing {
 }
 
 export const NODE_HEIGHT = 58;
-export const LABEL_WIDTH = 58;
+export const LABEL_WIDTH = 64;
 /** The advance of the monospaced font. */
 const CHARACTER = 7.3;
 export const MOST_CHARACTERS_SHOWN = 16;
@@ -48,7 +48,7 @@ function widthOf(node: TraceNode, id: number): number {
 
 export function draw(walk: Walk, window: readonly number[], direction: 'LR' | 'TB'): Drawing {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: direction, nodesep: 20, ranksep: 18, edgesep: 12, marginx: 14, marginy: 14 });
+  graph.setGraph({ rankdir: direction, nodesep: 20, ranksep: 34, edgesep: 12, marginx: 14, marginy: 14 });
   graph.setDefaultEdgeLabel(() => ({}));
   const drawn = new Set(window);
   const { nodes } = walk.trace;
