@@ -271,18 +271,20 @@ describe('the program', () => {
   };
   const cli = (...args: string[]) => runScript('lib/cli/main.ts', { args });
 
-  it('serves a trace by name', async () => {
+  it('as it is built serves the page, and a trace by name', async () => {
     const { trace } = run('square');
     const made = file('square.json', JSON.stringify(trace));
-    const child = spawn(process.execPath, ['--import', 'tsx', 'lib/cli/main.ts', 'playground', made], {
+    const child = spawn(process.execPath, ['dist/cli/main.js', 'playground', made], {
       cwd: path.join(import.meta.dirname, '..'),
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     children.push(child);
-    const url = await new Promise<string>((resolve) => {
+    const url = await new Promise<string>((resolve, reject) => {
+      child.on('exit', (code) => reject(new Error(`ended with code ${code}`)));
       child.stdout!.on('data', (data: Buffer) => resolve(/http:\S+/.exec(String(data))![0]));
     });
     expect(new URL(url).hostname).toBe('127.0.0.1');
+    expect(await (await fetch(url)).text()).toContain('<script type="module"');
     expect(await (await fetch(`${url}api/trace`)).json()).toEqual({
       name: 'square.json',
       trace: JSON.parse(JSON.stringify(trace)),

@@ -262,6 +262,38 @@ describe.skipIf(missing)(missing ? `the page (skipped: there is no ${CHROMIUM})`
     expect(await page.title()).toBe('chainrule playground');
   });
 
+  it('survives numbers that no engine gives', async () => {
+    await open();
+    const made = structuredClone(runExample({ example: 'depth' }).trace) as unknown as {
+      nodes: { value: object; shape: number[]; inputs: number[]; saved: number[] }[];
+      steps: { bytes: number; upstream?: object; edges?: object[] }[];
+    };
+    const odd = { data: null, min: 1.7e308, max: -1.7e308, mean: null, std: -1, norm: 1.7e308, zeros: 0, nan: 7 };
+    const values = { ...odd, infinite: Number.MAX_SAFE_INTEGER - 1, histogram: [0, Number.MAX_SAFE_INTEGER - 1] };
+    made.nodes.forEach((node, i) => {
+      Object.assign(node, {
+        value: i % 2 ? values : { ...odd, norm: -3, infinite: 0, histogram: [] },
+        shape: [2 ** 47, 0],
+      });
+    });
+    const many = made.nodes.at(-1)!;
+    many.inputs = new Array<number>(5000).fill(0);
+    many.saved = new Array<number>(5000).fill(0);
+    made.steps.forEach((step, i) => {
+      step.bytes = i % 3 ? 0 : Number.MAX_SAFE_INTEGER - 1;
+      if (step.upstream !== undefined) Object.assign(step, { upstream: values, edges: [] });
+    });
+    await giveTrace('odd.json', made as unknown as Trace);
+    for (let step = 0; step < made.steps.length; step++) {
+      await at(step);
+      await page.keyboard.press('ArrowRight');
+    }
+    const last = (made as unknown as Trace).steps.findIndex(({ node }) => node === made.nodes.length - 1);
+    await page.getByRole('slider').fill(String(last));
+    await at(last);
+    expect(await page.locator('.inspector').textContent()).toMatch(/and 4976 more.*and 4976 more/);
+  });
+
   const good = () => structuredClone(runExample({ example: 'square' }).trace) as unknown as Record<string, unknown[]>;
   const cyclic = (): object => {
     const made = good() as { nodes?: { inputs: number[]; kind: string }[] };

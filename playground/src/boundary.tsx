@@ -40,7 +40,7 @@ function paint(canvas: HTMLCanvasElement, { boundary, points }: Training): void 
   const cells = new OffscreenCanvas(columns, rows);
   const small = cells.getContext('2d')!;
   values.forEach((p, i) => {
-    small.globalAlpha = 0.12 + 0.5 * Math.abs(2 * p - 1);
+    small.globalAlpha = 0.1 + 0.36 * Math.abs(2 * p - 1);
     small.fillStyle = CLASSES[p > 0.5 ? 1 : 0];
     // The smallest y is at the bottom.
     small.fillRect(i % columns, rows - 1 - Math.floor(i / columns), 1, 1);

@@ -130,13 +130,13 @@ const lane =
 const memoryLane = lane(
   { range: (_, __, most) => [0, Math.max(1, most * 1.1)] },
   bytes,
-  Array.from({ length: 50 }, (_, i) => 2 ** i),
+  Array.from({ length: 54 }, (_, i) => 2 ** i),
   uPlot.paths.stepped!({ align: 1 }),
 );
 const gradientLane = lane(
   { range: (_, least, most) => [Math.floor(least), Math.max(Math.floor(least) + 1, Math.ceil(most))] },
   (power) => `1e${power}`.replace('-', '−'),
-  [1, 2, 3, 5, 10, 20, 50, 100],
+  [1, 2, 5, 10, 20, 50, 100, 200, 500],
 );
 const lossLane = lane({ range: (_, __, most) => [0, Math.max(1e-3, most * 1.05)] }, short, undefined);
 const histogram = (colors: Theme): Omit<uPlot.Options, 'width' | 'height'> => ({
@@ -173,7 +173,10 @@ function dataOf(walk: Walk) {
   const { steps: all } = walk.trace;
   const held = all.map((step) => step.bytes);
   // A logarithm has no place for 0.
-  const norms = all.map((step) => (normOf(step) ? Math.log10(normOf(step)!) : null));
+  const norms = all.map((step) => {
+    const norm = normOf(step) ?? 0;
+    return norm > 0 ? Math.log10(norm) : null;
+  });
   const made = {
     memory: numbered(held, 1),
     gradients: numbered(norms, 1),

@@ -11,7 +11,7 @@ interface Props {
 }
 
 /** How far a drawing shrinks before it has to be scrolled. */
-const SMALLEST = 0.78;
+const SMALLEST = 0.88;
 
 /** From left to right where there is room for it. */
 function useDirection(): 'LR' | 'TB' {
@@ -65,7 +65,16 @@ export function GraphView({ walk, step, onNode }: Props) {
       >
         <title>The graph around {label(walk.trace.nodes[current]!, current)}</title>
         <defs>
-          <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+          <marker
+            id="arrow"
+            viewBox="0 0 8 8"
+            refX="7"
+            refY="4"
+            markerUnits="userSpaceOnUse"
+            markerWidth="9"
+            markerHeight="9"
+            orient="auto"
+          >
             <path class="arrow-head" d="M0,0.5 L7,4 L0,7.5" />
           </marker>
         </defs>

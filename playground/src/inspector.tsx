@@ -56,6 +56,12 @@ function About({ node }: { node: TraceNode }) {
   );
 }
 
+/** A node may have thousands of inputs. */
+const MOST_SHOWN = 24;
+
+const More = ({ of }: { of: readonly unknown[] }) =>
+  of.length > MOST_SHOWN ? <span class="soft"> and {of.length - MOST_SHOWN} more</span> : null;
+
 const NodeLink = ({ walk, node, onNode }: { walk: Walk; node: number; onNode: Props['onNode'] }) => (
   <button type="button" class="link mono" onClick={() => onNode(node)}>
     {label(walk.trace.nodes[node]!, node)}
@@ -79,7 +85,7 @@ function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
       <section class="part">
         <h3>Computed from</h3>
         <ul class="plain">
-          {node.inputs.map((input) => (
+          {node.inputs.slice(0, MOST_SHOWN).map((input) => (
             <li>
               {input === null ? (
                 <span class="soft">a number</span>
@@ -92,17 +98,19 @@ function Forward({ walk, now, step, onNode }: Props & { now: TraceStep }) {
             </li>
           ))}
         </ul>
+        <More of={node.inputs} />
       </section>
       <section class="part">
         <h3>Saved for the backward pass</h3>
         <p>
           {node.saved.length === 0 ? <span class="soft">nothing</span> : null}
-          {node.saved.map((saved, i) => (
+          {node.saved.slice(0, MOST_SHOWN).map((saved, i) => (
             <>
               {i > 0 && ', '}
               {saved === now.node ? 'its own value' : <NodeLink walk={walk} node={saved} onNode={onNode} />}
             </>
           ))}
+          <More of={node.saved} />
           {more > 0 && <span class="mono soft"> +{bytes(more)}</span>}
         </p>
       </section>
@@ -118,9 +126,10 @@ function Backward({ walk, now, step, onNode }: Props & { now: Extract<TraceStep,
         <h3>Upstream, ∂loss / ∂{label(node, now.node)}</h3>
         <Values name="upstream" values={now.upstream} shape={node.shape} />
       </section>
-      {now.edges.map((edge) => (
+      {now.edges.slice(0, MOST_SHOWN).map((edge) => (
         <Edge key={edge.input} walk={walk} edge={edge} upstream={now.upstream} step={step} onNode={onNode} />
       ))}
+      <More of={now.edges} />
       {now.edges.length === 0 && <p class="soft">No input of it needs a gradient.</p>}
     </>
   );
@@ -145,6 +154,8 @@ function Edge({ walk, edge, upstream, step, onNode }: Props & { edge: TraceEdge;
   const to = nodes[edge.to]!;
   const { node } = steps[step]!;
   const scalar = edge.local?.data?.length === 1;
+  // Of an op that gives one number it is shaped as the input, of others as the result.
+  const localShape = nodes[node]!.shape.every((n) => n === 1) ? to.shape : nodes[node]!.shape;
   const arrived = walk.arrivals[edge.to]!;
   const which = arrived.findIndex((each) => each.step === step && each.input === edge.input);
   return (
@@ -156,7 +167,7 @@ function Edge({ walk, edge, upstream, step, onNode }: Props & { edge: TraceEdge;
         <p class="soft">It has no derivative for each element: the rule of {nodes[node]!.op} gives the product.</p>
       ) : (
         <div class="terms">
-          <Term title="Local derivative" name="local" values={edge.local} shape={nodes[node]!.shape} />
+          <Term title="Local derivative" name="local" values={edge.local} shape={localShape} />
           {scalar && <Term title="Upstream" name="factor" values={upstream} shape={[]} />}
           <Term
             title={scalar ? 'Product' : 'Product, upstream × local'}

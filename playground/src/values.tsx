@@ -2,7 +2,7 @@
 import type { TraceValues } from '../../lib/viz/trace-format.ts';
 import { Histogram } from './charts.tsx';
 import { number } from './format.ts';
-import { MARKS, markOf, sizeOf } from './walk.ts';
+import { countOf, MARKS, markOf } from './walk.ts';
 
 interface Props {
   /** What it is, for the test and the screen reader. */
@@ -12,12 +12,12 @@ interface Props {
 }
 
 export function Values({ name, values, shape }: Props) {
-  const mark = markOf(values, sizeOf(shape));
+  const mark = markOf(values);
   return (
     <div class="values" data-values={name}>
       {mark !== null && (
         <p class={`badge ${mark}`}>
-          {mark === 'zero' ? 'All zero' : `${MARKS[mark]}: ${values.nan + values.infinite} of ${sizeOf(shape)}`}
+          {mark === 'zero' ? 'All zero' : `${MARKS[mark]}: ${values.nan + values.infinite} of ${countOf(values)}`}
         </p>
       )}
       <Content name={name} values={values} shape={shape} />

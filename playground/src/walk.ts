@@ -71,24 +71,24 @@ export function stepOf({ trace, computedAt, passedAt, users }: Walk, node: numbe
 }
 
 // ---- what is wrong --------------------------------------------------------------------------------------------------------
-const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
+/** How many values there were. */
+export const countOf = ({ data, histogram, nan, infinite }: TraceValues): number =>
+  data?.length ?? histogram.reduce((sum, count) => sum + count, nan + infinite);
 
 export type Mark = 'nan' | 'infinite' | 'zero';
 
-export function markOf(values: TraceValues | null, size: number): Mark | null {
+export function markOf(values: TraceValues | null): Mark | null {
   if (values === null) return null;
   if (values.nan > 0) return 'nan';
   if (values.infinite > 0) return 'infinite';
-  return size > 0 && values.zeros >= size ? 'zero' : null;
+  return values.zeros > 0 && values.zeros >= countOf(values) ? 'zero' : null;
 }
 
 /** Of the gradient of a node, or of its value where that is not finite: a value may well be zero. */
 export function nodeMark(walk: Walk, node: number, step: number): Mark | null {
-  const { shape, value } = walk.trace.nodes[node]!;
-  const size = sizeOf(shape);
-  const own = walk.computedAt[node]! <= step ? markOf(value, size) : null;
+  const own = walk.computedAt[node]! <= step ? markOf(walk.trace.nodes[node]!.value) : null;
   if (own === 'nan' || own === 'infinite') return own;
-  return markOf(gradientAt(walk, node, step), size);
+  return markOf(gradientAt(walk, node, step));
 }
 
 export interface Finding {
@@ -107,17 +107,17 @@ export function findings({ trace: { nodes, steps } }: Walk): Finding[] {
   };
   steps.forEach((step, at) => {
     const { node } = step;
-    const size = sizeOf(nodes[node]!.shape);
     if (step.pass === 'backward') {
-      const mark = markOf(step.upstream, size);
+      const mark = markOf(step.upstream);
       if (mark !== null) note(`${MARKS[mark]} gradient`, at, node);
       for (const { to, sum } of step.edges) {
-        const { kind, shape } = nodes[to]!;
-        const at_ = markOf(sum, sizeOf(shape));
-        if (kind === 'parameter' && at_ !== null) note(`${MARKS[at_]} gradient of a parameter`, at, to);
+        const arrived = markOf(sum);
+        if (nodes[to]!.kind === 'parameter' && arrived !== null) {
+          note(`${MARKS[arrived]} gradient of a parameter`, at, to);
+        }
       }
     } else if (step.pass === 'forward') {
-      const mark = markOf(nodes[node]!.value, size);
+      const mark = markOf(nodes[node]!.value);
       if (mark === 'nan' || mark === 'infinite') note(`${MARKS[mark]} value`, at, node);
     }
   });
@@ -163,4 +163,3 @@ export function shows(window: ReadonlySet<number>, walk: Walk, node: number): bo
 }
 
 export const normOf = (step: TraceStep): number | null => (step.pass === 'backward' ? step.upstream.norm : null);
-export { sizeOf };
