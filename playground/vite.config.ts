@@ -10,6 +10,7 @@ export default {
     // The policy of the server takes no data: addresses.
     assetsInlineLimit: 0,
     modulePreload: false,
+    license: { fileName: 'licenses.md' },
     rolldownOptions: {
       output: { entryFileNames: 'playground.js', assetFileNames: 'playground[extname]', codeSplitting: false },
     },
