@@ -196,7 +196,7 @@ export function Lanes({ walk, step, onStep }: LaneProps) {
       <figure>
         <figcaption>
           Saved bytes <output class="mono">{bytes(now?.bytes ?? 0)}</output>
-          <span class="soft"> of {bytes(most)} at most</span>
+          <span class="soft"> peak {bytes(most)}</span>
         </figcaption>
         <Chart {...pass} label="Memory lane: saved bytes over the steps" data={memory} options={memoryLane} />
       </figure>

@@ -132,7 +132,7 @@ export const MARKS: Readonly<Record<Mark, string>> = { nan: 'NaN', infinite: 'In
 
 // ---- a part of the graph ------------------------------------------------------------------------------------------------
 /** How many nodes are drawn at once. */
-export const WINDOW = 48;
+export const WINDOW = 36;
 
 const neighbours = ({ trace, users }: Walk, node: number): number[] => [
   ...trace.nodes[node]!.inputs.filter((input) => input !== null),
