@@ -123,7 +123,9 @@ function pagesIn(directory: string): string[] {
   return names.map((name) => path.resolve(ROOT, directory, name));
 }
 
-const GUIDES = ['autograd', 'compile', 'trace', 'telemetry'].map((page) => path.join(ROOT, `docs/${page}.md`));
+const GUIDES = ['autograd', 'compile', 'trace', 'telemetry', 'playground'].map((page) =>
+  path.join(ROOT, `docs/${page}.md`),
+);
 const pages = asked === undefined ? [...pagesIn('docs/lesson'), ...GUIDES] : pagesIn(asked);
 // Written outputs move the lines below them, which errors tell: a second pass settles that.
 for (let pass = 0; pass < 3; pass++) {
