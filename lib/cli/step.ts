@@ -9,7 +9,7 @@ import { type Command, parseCommand, readTrace } from './command.ts';
 import { type Key, mostBytes, press, START, screen, stepText } from './step-view.ts';
 
 export const step: Command = {
-  usage: '[trace.json]                  steps through a backward pass, in the terminal',
+  usage: '[trace.json]                      steps through a backward pass, in the terminal',
   async run(args) {
     const { file } = parseCommand(args, {});
     const trace = file === undefined ? await example() : readTrace(file);
