@@ -38,8 +38,9 @@ export async function run(): Promise<void> {
   if (!existsSync(CHROMIUM)) return console.log(`no ${CHROMIUM}: not measured`);
   const directory = mkdtempSync(path.join(tmpdir(), 'playground-'));
   const file = path.join(directory, 'long.json');
-  const { steps, nodes } = longTrace();
-  writeFileSync(file, JSON.stringify(longTrace()));
+  const made = longTrace();
+  const { steps, nodes } = made;
+  writeFileSync(file, JSON.stringify(made));
   const { server, address } = await serve({ port: 0, trace: null });
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
   const opened: number[] = [];

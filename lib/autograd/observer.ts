@@ -1,8 +1,8 @@
-// Who may watch the tape: detectAnomaly and trace. Types only.
+// Who may watch the tape: detectAnomaly, trace and summary. Types only.
 import type { Tensor } from '../tensor.ts';
 import type { Node } from './tape.ts';
 
-/** Sees what happens on the tape; set in the context by detectAnomaly and trace. */
+/** Sees what happens on the tape; set in the context. */
 export interface Observer {
   /** A module is called, and has returned or thrown. */
   entered?(module: object): void;

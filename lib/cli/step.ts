@@ -21,10 +21,8 @@ export const step: Command = {
 
 /** y = (xw + b)² at x = 2, w = 3, b = 1. */
 async function example(): Promise<Trace> {
-  const { tensor, trace } = await import('../index.ts');
-  const leaf = (value: number) => tensor(value, { dtype: 'float64', requiresGrad: true });
-  const [x, w, b] = [leaf(2), leaf(3), leaf(1)];
-  return trace(() => x.mul(w).add(b).square(), { names: { x, w, b } });
+  const { runExample } = await import('./examples.ts');
+  return runExample({ example: 'square', inputs: { x: 2, w: 3, b: 1 } }).trace;
 }
 
 async function print(trace: Trace): Promise<void> {

@@ -1,5 +1,6 @@
 // The graph behind a tensor as TensorBoard draws graphs: a GraphDef. Layer io; reads the tape and changes nothing.
 import { edgeOf, isAccumulator, type Node } from '../autograd/tape.ts';
+import { reachable } from '../autograd/walk.ts';
 import { DTYPES, type DType } from '../dtype.ts';
 import { AutogradError } from '../errors.ts';
 import { show } from '../shape.ts';
@@ -28,12 +29,9 @@ export function graphDef(op: string, output: Tensor, named: Iterable<readonly [s
     );
   }
   const paths = new Map([...named].map(([path, tensor]) => [edgeOf(tensor), path]));
-  const seen = new Set<Node>([output.gradFn]);
-  // A set is walked in the order of adding, what is added on the way included.
-  for (const node of seen) for (const edge of node.edges) if (edge !== null) seen.add(edge);
   const names = new Map<Node, string>();
   const unique = uniqueNames();
-  const nodes = [...seen].sort((a, b) => a.sequence - b.sequence);
+  const nodes = reachable([output.gradFn]).reverse();
   for (const node of nodes) names.set(node, unique(baseName(node, paths.get(node))));
   const version = message(4, int(1, VERSION));
   return Buffer.concat([...nodes.map((node) => message(1, nodeDef(node, names))), version]);

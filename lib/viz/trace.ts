@@ -5,6 +5,7 @@ import { grad } from '../autograd/backward.ts';
 import { enableGrad } from '../autograd/grad-mode.ts';
 import type { Observer } from '../autograd/observer.ts';
 import { gradientOf, isAccumulator, type Node } from '../autograd/tape.ts';
+import { reachable } from '../autograd/walk.ts';
 import { within } from '../context.ts';
 import { ArgumentError, AutogradError, ShapeError } from '../errors.ts';
 import type { AnyModule } from '../nn/module.ts';
@@ -294,8 +295,7 @@ function localOf(node: Node, g: Tensor, input: number): TraceEdge['local'] {
 }
 
 /** The leaves below a node that require grad. */
-function leavesOf(root: Node): Tensor[] {
-  const seen = new Set<Node>([root]);
-  for (const node of seen) for (const edge of node.edges) if (edge !== null) seen.add(edge);
-  return [...seen].filter(isAccumulator).map((node) => node.context as Tensor);
-}
+const leavesOf = (root: Node): Tensor[] =>
+  reachable([root])
+    .filter(isAccumulator)
+    .map((node) => node.context as Tensor);
